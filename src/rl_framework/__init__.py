@@ -1,0 +1,53 @@
+"""One interface to train, evaluate, record, share and resume reinforcement- and imitation-learning agents."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public names and where they live. They are imported when first used (PEP 562), so that importing the package, or
+# asking the command line for help, does not load torch.
+_LOCATIONS = {
+    "Agent": "rl_framework.agent",
+    "ArgumentError": "rl_framework.errors",
+    "BundleError": "rl_framework.errors",
+    "Callback": "rl_framework.training",
+    "Connector": "rl_framework.connector",
+    "EnvironmentAdapter": "rl_framework.environment",
+    "EvaluationResult": "rl_framework.evaluation",
+    "ILAgent": "rl_framework.agent",
+    "LocalConnector": "rl_framework.connector",
+    "MissingExtraError": "rl_framework.errors",
+    "MultiSlotAdapter": "rl_framework.environment",
+    "PeriodicEvaluation": "rl_framework.training",
+    "RLAgent": "rl_framework.agent",
+    "RLFrameworkError": "rl_framework.errors",
+    "StableBaselinesAgent": "rl_framework.agent.reinforcement",
+    "TensorBoardConnector": "rl_framework.connector",
+    "load_agent": "rl_framework.agent",
+    "record_video": "rl_framework.report",
+    "register_activation": "rl_framework.registry",
+    "register_algorithm": "rl_framework.registry",
+    "register_environment_adapter": "rl_framework.registry",
+    "register_features_extractor": "rl_framework.registry",
+    "register_optimizer": "rl_framework.registry",
+    "register_policy": "rl_framework.registry",
+    "register_replay_buffer": "rl_framework.registry",
+    "register_schedule": "rl_framework.registry",
+}
+
+__all__ = [*sorted(_LOCATIONS), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LOCATIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LOCATIONS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LOCATIONS})

@@ -1,0 +1,298 @@
+"""What every agent can do, whatever it learns from and whichever library does the learning."""
+
+from __future__ import annotations
+
+import platform
+from abc import ABC, abstractmethod
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from rl_framework import registry
+from rl_framework.bundle import Bundle, read_bundle, write_bundle
+from rl_framework.environment import BatchedEnvironment
+from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
+from rl_framework.errors import ArgumentError, BundleError, SpaceMismatchError, UnsavableError
+from rl_framework.evaluation import EvaluationResult, evaluate_policy
+from rl_framework.evaluation.evaluate import check_n_eval_episodes
+from rl_framework.progress import progress_bar
+
+__all__ = ["Agent", "Store", "software_versions"]
+
+_ENVIRONMENTS_TO_EVALUATE_IN = 8
+
+
+class Store(Protocol):
+    """What an agent can be uploaded to and downloaded from; connectors are."""
+
+    def upload(self, agent: Any, *, video_recording_environment: Any = None) -> Any:
+        """Takes what it wants of the agent."""
+
+    def download(self, agent: Any) -> Any:
+        """Fetches a bundle and loads it into the agent."""
+
+
+class Agent(ABC):
+    """Something that can be trained, evaluated, asked for an action, saved and shared.
+
+    A subclass implements `predict` and the three methods around its bundle; `RLAgent` and `ILAgent` add `train`.
+    """
+
+    # What a subclass implements
+
+    @property
+    @abstractmethod
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """Space of one observation, as the environment gives it.
+
+        Raises:
+            NotTrainedError: The agent has not met an environment yet.
+        """
+
+    @property
+    @abstractmethod
+    def action_space(self) -> gymnasium.Space[Any]:
+        """Space of one action.
+
+        Raises:
+            NotTrainedError: The agent has not met an environment yet.
+        """
+
+    @abstractmethod
+    def predict(
+        self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True
+    ) -> tuple[Any, Any]:
+        """Chooses one action for each observation of a batch; see `rl_framework.evaluation.Policy`."""
+
+    @abstractmethod
+    def bundle_members(self) -> dict[str, Any]:
+        """Returns what `save_to_file` writes: values, tensors and arrays by member name."""
+
+    @abstractmethod
+    def restore_members(self, bundle: Bundle, algorithm_parameters: dict[str, Any] | None) -> None:
+        """Becomes the agent in the bundle; changes nothing of itself if that fails."""
+
+    @classmethod
+    @abstractmethod
+    def from_bundle(cls, bundle: Bundle, algorithm_parameters: dict[str, Any] | None = None) -> Self:
+        """Builds the agent that is in a bundle."""
+
+    def random_generator_owners(self) -> list[Any]:
+        """Returns the objects whose `np_random` the policy draws from when it samples actions."""
+        return []
+
+    # What everybody uses
+
+    def choose_action(self, observation: Any, deterministic: bool = True) -> Any:
+        """Chooses an action.
+
+        Args:
+            observation: One observation, or a batch with a leading axis, as the environment gives it (normalisation
+                is the agent's own business).
+            deterministic: Whether to take the most likely action instead of a sampled one.
+
+        Returns:
+            An action that the environment's `step` takes: an int for a discrete space, otherwise an array; for a
+            batch, an array with a leading axis.
+
+        Raises:
+            NotTrainedError: The agent has no model yet.
+            SpaceMismatchError: The observation does not fit the observation space.
+        """
+        batch, single = self._as_batch(observation)
+        actions, _ = self.predict(batch, None, None, deterministic)
+        if not single:
+            return actions
+        action = actions[0]
+        return int(action) if isinstance(self.action_space, spaces.Discrete) else action
+
+    def evaluate(
+        self,
+        evaluation_environment: Any = None,
+        n_eval_episodes: int = 100,
+        deterministic: bool = False,
+        seed: int | None = None,
+        *,
+        n_environments: int | None = None,
+        environment_kwargs: dict[str, Any] | None = None,
+        evaluation_environments: Any = None,
+    ) -> EvaluationResult:
+        """Runs the agent for exactly `n_eval_episodes` episodes.
+
+        Every environment gives a fixed quota of episodes, so that short episodes are not counted more often. Returns
+        are undiscounted, before normalisation and before wrappers that change rewards. The agent, the global random
+        generators and the caller's environments (but for their episodes) stay as they were.
+
+        Args:
+            evaluation_environment: Where to act; everything that `train` takes.
+            n_eval_episodes: How many episodes to run.
+            deterministic: Whether to take the most likely action instead of a sampled one.
+            seed: The same seed gives the same result; None draws one, which the result tells.
+            n_environments: How many environments to make from an id or a factory; None: 8 at most.
+            environment_kwargs: Arguments for `gymnasium.make` or the factory.
+            evaluation_environments: Another spelling of `evaluation_environment`.
+
+        Returns:
+            The result; it unpacks into mean and standard deviation of the return.
+
+        Raises:
+            NotTrainedError: The agent has no model yet.
+            ArgumentError: Fewer than one episode, or no environment.
+            SpaceMismatchError: The environment's spaces are not the agent's.
+            NonFiniteError: The environment returned NaN or infinity.
+        """
+        if evaluation_environment is not None and evaluation_environments is not None:
+            raise ArgumentError(
+                "evaluation_environments",
+                evaluation_environments,
+                "is another spelling of evaluation_environment, which is given too",
+                "Pass one of the two.",
+            )
+        source = evaluation_environments if evaluation_environment is None else evaluation_environment
+        n_eval_episodes = check_n_eval_episodes(n_eval_episodes)
+        if n_environments is None and can_be_made_afresh(source) and not isinstance(source, list):
+            n_environments = min(_ENVIRONMENTS_TO_EVALUATE_IN, n_eval_episodes)
+        batch = open_environments(source, n_environments, environment_kwargs, argument="evaluation_environment")
+        try:
+            self.check_spaces(batch, "evaluation_environment")
+            return evaluate_policy(
+                self,
+                batch,
+                n_eval_episodes,
+                deterministic=deterministic,
+                seed=seed,
+                generator_owners=self.random_generator_owners(),
+                environment_id=environment_id_of(source),
+            )
+        finally:
+            batch.close()
+
+    def save_to_file(self, path: str | Path) -> Path:
+        """Writes the agent to one file that is safe to open: no pickle, no code.
+
+        The file is written under a temporary name and then renamed, so that a failure never damages an older one.
+
+        Args:
+            path: Where to; ".zip" by convention. Missing folders are made.
+
+        Returns:
+            The path.
+
+        Raises:
+            NotTrainedError: The agent has no model yet.
+            UnsavableError: The agent holds something without a registered name.
+        """
+        kind = registry.agents.name_of(type(self))
+        if kind is None:
+            raise UnsavableError(
+                "agent", self, "its class has no name", "rl_framework.registry.agents.register('my_agent', MyAgent)"
+            )
+        information = {"versions": software_versions()}
+        return write_bundle(path, kind=kind, members=self.bundle_members(), information=information)
+
+    def load_from_file(self, path: str | Path, algorithm_parameters: dict[str, Any] | None = None) -> Self:
+        """Becomes the agent in a file written by `save_to_file`.
+
+        Args:
+            path: The file.
+            algorithm_parameters: Parameters to use instead of the stored ones, such as another learning rate.
+
+        Returns:
+            This agent.
+
+        Raises:
+            BundleError: The file is damaged, hostile, from a newer version, or holds another kind of agent. This
+                agent is then as it was before.
+        """
+        bundle = read_bundle(path)
+        kind = registry.agents.name_of(type(self))
+        if bundle.kind != kind:
+            raise BundleError(
+                f"{path} holds an agent of kind {bundle.kind!r} and this one is {kind!r}: "
+                "open it with rl_framework.load_agent(path)"
+            )
+        self.restore_members(bundle, algorithm_parameters)
+        return self
+
+    def upload(self, connector: Store, video_recording_environment: Any = None) -> Any:
+        """Hands the agent over to a connector.
+
+        Args:
+            connector: Where to.
+            video_recording_environment: Where to film a replay, if the connector keeps one: an id, a factory, or an
+                environment made with `render_mode="rgb_array"`.
+
+        Returns:
+            What the connector says about the place.
+
+        Raises:
+            ConnectorError: It could not be delivered; the local copy stays.
+        """
+        with progress_bar(1, "uploading", "agent") as bar:
+            answer = connector.upload(self, video_recording_environment=video_recording_environment)
+            bar.update()
+        return answer
+
+    def download(self, connector: Store) -> Self:
+        """Becomes the agent that a connector fetches.
+
+        Raises:
+            ConnectorError: It could not be fetched.
+            BundleError: What was fetched is not safe to open.
+        """
+        with progress_bar(1, "downloading", "agent") as bar:
+            connector.download(self)
+            bar.update()
+        return self
+
+    def check_spaces(self, batch: BatchedEnvironment, argument: str) -> None:
+        """Checks that environments have the agent's spaces.
+
+        Raises:
+            SpaceMismatchError: They have others.
+        """
+        for kind in ("observation_space", "action_space"):
+            mine, theirs = getattr(self, kind), getattr(batch, f"single_{kind}")
+            if mine != theirs:
+                raise SpaceMismatchError(argument, batch, f"its {kind} is {theirs}; the agent was built for {mine}")
+
+    def _as_batch(self, observation: Any) -> tuple[Any, bool]:
+        space = self.observation_space
+        if isinstance(space, spaces.Dict):
+            if not isinstance(observation, dict) or set(observation) != set(space.spaces):
+                raise SpaceMismatchError("observation", observation, f"must be a dictionary of {list(space.spaces)}")
+            parts = {key: _leaf_as_batch(observation[key], space.spaces[key], key) for key in space.spaces}
+            single = all(is_single for _, is_single in parts.values())
+            return {key: part for key, (part, _) in parts.items()}, single
+        return _leaf_as_batch(observation, space, "observation")
+
+
+def _leaf_as_batch(observation: Any, space: gymnasium.Space[Any], argument: str) -> tuple[Any, bool]:
+    array = np.asarray(observation)
+    shape = space.shape or ()
+    shapes = [shape]
+    if len(shape) == 3:  # images are taken with the channels first or last
+        shapes += [(shape[2], shape[0], shape[1]), (shape[1], shape[2], shape[0])]
+    if array.shape in shapes:
+        return array[None], True
+    if array.ndim and array.shape[1:] in shapes:
+        return array, False
+    raise SpaceMismatchError(
+        argument, observation, f"has shape {array.shape}", f"The agent's observations have shape {shape}."
+    )
+
+
+def software_versions() -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that training depends on."""
+    versions = {"python": platform.python_version()}
+    for distribution in ("rl-framework", "stable-baselines3", "gymnasium", "torch", "numpy"):
+        try:
+            versions[distribution] = version(distribution)
+        except PackageNotFoundError:
+            versions[distribution] = "not installed as a distribution"
+    return versions
+

@@ -1,0 +1,103 @@
+"""The algorithms of Stable-Baselines3: their names, and which action spaces they take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+
+from rl_framework import registry
+from rl_framework.errors import ArgumentError, UnsavableError, UnsupportedSpaceError
+
+__all__ = ["check_spaces_supported", "name_of_algorithm", "resolve_algorithm"]
+
+_EVERY_SPACE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+# Stable-Baselines3 keeps this table inside the constructors, where it cannot be asked before a model is built.
+_ACTION_SPACES: dict[str, tuple[type[spaces.Space[Any]], ...]] = {
+    "a2c": _EVERY_SPACE,
+    "ddpg": (spaces.Box,),
+    "dqn": (spaces.Discrete,),
+    "ppo": _EVERY_SPACE,
+    "sac": (spaces.Box,),
+    "td3": (spaces.Box,),
+}
+
+for _name in _ACTION_SPACES:
+    registry.register_algorithm(_name, f"stable_baselines3:{_name.upper()}")
+
+
+def resolve_algorithm(algorithm_class: str | type[Any]) -> type[Any]:
+    """Returns the library's class for a class or a registered name.
+
+    Raises:
+        UnknownNameError: No such name; the nearest names are suggested.
+        ArgumentError: It is no algorithm of Stable-Baselines3.
+    """
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+    if isinstance(algorithm_class, str):
+        algorithm_class = registry.algorithms.get(algorithm_class, "algorithm_class")
+    if not isinstance(algorithm_class, type) or not issubclass(algorithm_class, BaseAlgorithm):
+        raise ArgumentError(
+            "algorithm_class",
+            algorithm_class,
+            "is no algorithm class of Stable-Baselines3",
+            f"Give a class such as stable_baselines3.PPO, or one of {', '.join(registry.algorithms)}.",
+        )
+    return algorithm_class
+
+
+def name_of_algorithm(algorithm_class: type[Any]) -> str:
+    """Returns the registered name of an algorithm class.
+
+    Raises:
+        UnsavableError: It has none, so that a saved agent could not name its algorithm.
+    """
+    name = registry.algorithms.name_of(algorithm_class)
+    if name is None:
+        own = algorithm_class.__name__
+        raise UnsavableError(
+            "algorithm_class",
+            algorithm_class,
+            "has no registered name, so that an agent with it could not be saved",
+            f"Register it first: rl_framework.register_algorithm({own.lower()!r}, {own})",
+        )
+    return name
+
+
+def check_spaces_supported(
+    algorithm_class: type[Any], observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> None:
+    """Checks that an algorithm can take these spaces.
+
+    Raises:
+        UnsupportedSpaceError: It cannot; the message says which algorithms can.
+    """
+    name = registry.algorithms.name_of(algorithm_class)
+    supported = _ACTION_SPACES.get(name or "")
+    if supported is not None and not isinstance(action_space, supported):
+        able = [other for other, taken in _ACTION_SPACES.items() if isinstance(action_space, taken)]
+        raise UnsupportedSpaceError(
+            "action_space",
+            action_space,
+            f"{algorithm_class.__name__} takes {' and '.join(space.__name__ for space in supported)} actions only",
+            f"These can take it: {', '.join(able)}." if able else "No algorithm here can take it; wrap the environment.",
+        )
+    if isinstance(action_space, spaces.Box) and not action_space.is_bounded("both"):
+        raise UnsupportedSpaceError(
+            "action_space",
+            action_space,
+            "continuous actions need a finite lower and upper bound",
+            "Wrap the environment in gymnasium.wrappers.RescaleAction or give its Box bounds.",
+        )
+    parts = observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else [observation_space]
+    for part in parts:
+        if not isinstance(part, _EVERY_SPACE):
+            raise UnsupportedSpaceError(
+                "observation_space",
+                observation_space,
+                f"Stable-Baselines3 has no network for {type(part).__name__} observations"
+                + (" inside a Dict" if part is not observation_space else ""),
+                "Wrap the environment, for example in gymnasium.wrappers.FlattenObservation.",
+            )

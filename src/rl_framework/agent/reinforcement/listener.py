@@ -1,0 +1,123 @@
+"""From Stable-Baselines3's callbacks and logger to this framework's events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter
+
+from rl_framework.environment.sb3 import ExportedVecEnv
+from rl_framework.errors import NonFiniteError
+from rl_framework.training import EpisodeEnded, RolloutEnded, Training, Updated
+
+__all__ = ["EventListener"]
+
+
+class _UpdateWriter(KVWriter):
+    """An output of the library's logger that emits what it is given as an event."""
+
+    def __init__(self, listener: EventListener) -> None:
+        self._listener = listener
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        metrics = {
+            key: float(value)
+            for key, value in key_values.items()
+            if isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        }
+        self._listener.emit_update(metrics)
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+class EventListener(BaseCallback):
+    """Reports what Stable-Baselines3 does.
+
+    Args:
+        training: Whom to report to.
+        vec_env: What the algorithm trains on, below any normalisation.
+    """
+
+    def __init__(self, training: Training, vec_env: Any) -> None:
+        super().__init__()
+        self.training = training
+        self._exported = vec_env if isinstance(vec_env, ExportedVecEnv) else None
+        self._writer = _UpdateWriter(self)
+        self._returns = np.zeros(vec_env.num_envs)
+        self._lengths = np.zeros(vec_env.num_envs, dtype=np.int64)
+        self._steps = 0
+
+    def detach(self) -> None:
+        """Takes the writer out of the library's logger again."""
+        formats = getattr(getattr(self, "model", None) and self.model.logger, "output_formats", [])
+        if self._writer in formats:
+            formats.remove(self._writer)
+
+    def emit_update(self, metrics: dict[str, float]) -> None:
+        """Emits what the library's logger reported."""
+        # The library also repeats the step count, which every event has.
+        metrics.pop("time/total_timesteps", None)
+        if metrics:
+            count = int(getattr(self.model, "_n_updates", 0))
+            self.training.emit(Updated(timestep=self.model.num_timesteps, metrics=metrics, n_updates=count))
+
+    def _on_training_start(self) -> None:
+        self.model.logger.output_formats.append(self._writer)
+
+    def _on_step(self) -> bool:
+        if self._exported is not None:
+            if self._exported.batch.may_be_absent:
+                # The library counts every slot; nothing happened in the empty ones.
+                self.model.num_timesteps -= int(np.sum(~self._exported.acted))
+        else:
+            self._watch_foreign()
+        timestep = self.model.num_timesteps
+        for slot in np.flatnonzero(self.locals["dones"]):
+            info = self.locals["infos"][slot]
+            episode = info.get("episode")
+            if episode is None:
+                continue
+            metrics = {"episode/return": float(episode["r"]), "episode/length": float(episode["l"])}
+            self.training.emit(
+                EpisodeEnded(
+                    timestep=timestep,
+                    metrics=metrics,
+                    episode_return=float(episode["r"]),
+                    length=int(episode["l"]),
+                    slot=int(slot),
+                    info=info,
+                )
+            )
+        self.training.step(timestep)
+        return self.training.stop_reason is None
+
+    def _watch_foreign(self) -> None:
+        """Does for a `VecEnv` that the user brought what the door does for others: checks numbers, sums rewards."""
+        self._steps += 1
+        rewards, observations = self.locals["rewards"], self.locals["new_obs"]
+        for kind, values in (("reward", {"": rewards}), ("observation", _by_key(observations))):
+            for array in values.values():
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+                    index = int(np.flatnonzero(~finite)[0])
+                    raise NonFiniteError(kind, index, self._steps, array[index])
+        self._returns += rewards
+        self._lengths += 1
+        for slot in np.flatnonzero(self.locals["dones"]):
+            episode = {"r": float(self._returns[slot]), "l": int(self._lengths[slot])}
+            self.locals["infos"][slot].setdefault("episode", episode)
+            self._returns[slot], self._lengths[slot] = 0.0, 0
+
+    def _on_rollout_end(self) -> None:
+        self.training.emit(RolloutEnded(timestep=self.model.num_timesteps))
+
+    def _on_training_end(self) -> None:
+        # The library writes what an update reported when the next rollout ends; after the last one nobody would.
+        self.model.logger.dump(self.model.num_timesteps)
+
+
+def _by_key(observations: Any) -> dict[str, np.ndarray]:
+    return observations if isinstance(observations, dict) else {"": observations}

@@ -1,0 +1,113 @@
+"""Observation statistics that belong to the agent: learned while training, frozen while acting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_framework.errors import BundleError
+
+__all__ = ["Normaliser"]
+
+
+@dataclass
+class Normaliser:
+    """Running means and variances in the form of SB3's `VecNormalize`.
+
+    Attributes:
+        observation: By key ("" for an observation that is no dictionary): mean, variance, count.
+        reward: Mean, variance and count of the discounted return, by which rewards are scaled.
+        clip_observation: Normalised observations are clipped to this size.
+        epsilon: Added to the variance.
+    """
+
+    observation: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], float]]
+    reward: tuple[float, float, float]
+    clip_observation: float
+    epsilon: float
+
+    @classmethod
+    def from_vec_normalize(cls, vec_normalize: Any) -> Normaliser:
+        """Copies the statistics of a `VecNormalize`."""
+        statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], float]] = {}
+        if vec_normalize.norm_obs:
+            by_key = vec_normalize.obs_rms if isinstance(vec_normalize.obs_rms, dict) else {"": vec_normalize.obs_rms}
+            statistics = {key: (rms.mean.copy(), rms.var.copy(), float(rms.count)) for key, rms in by_key.items()}
+        returns = vec_normalize.ret_rms
+        return cls(
+            observation=statistics,
+            reward=(float(returns.mean), float(returns.var), float(returns.count)),
+            clip_observation=float(vec_normalize.clip_obs),
+            epsilon=float(vec_normalize.epsilon),
+        )
+
+    def restore(self, vec_normalize: Any) -> None:
+        """Puts the statistics into a `VecNormalize`, so that training goes on with them."""
+        by_key = vec_normalize.obs_rms if isinstance(vec_normalize.obs_rms, dict) else {"": vec_normalize.obs_rms}
+        if vec_normalize.norm_obs:
+            for key, (mean, variance, count) in self.observation.items():
+                by_key[key].mean, by_key[key].var, by_key[key].count = mean.copy(), variance.copy(), count
+        mean, variance, count = self.reward
+        returns = vec_normalize.ret_rms
+        returns.mean, returns.var, returns.count = np.float64(mean), np.float64(variance), count
+
+    def normalise(self, observations: Any) -> Any:
+        """Normalises observations; keys without statistics stay as they are."""
+        if isinstance(observations, dict):
+            return {
+                key: self._normalise(value, key) if key in self.observation else value
+                for key, value in observations.items()
+            }
+        return self._normalise(observations, "") if "" in self.observation else observations
+
+    def _normalise(self, observations: Any, key: str) -> NDArray[np.float32]:
+        mean, variance, _ = self.observation[key]
+        scaled = (observations - mean) / np.sqrt(variance + self.epsilon)
+        return np.clip(scaled, -self.clip_observation, self.clip_observation).astype(np.float32)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Returns the statistics as arrays, for a bundle."""
+        arrays: dict[str, NDArray[Any]] = {
+            "reward": np.array(self.reward),
+            "clip_observation": np.array(self.clip_observation),
+            "epsilon": np.array(self.epsilon),
+        }
+        for key, (mean, variance, count) in self.observation.items():
+            arrays |= {f"mean/{key}": mean, f"variance/{key}": variance, f"count/{key}": np.array(count)}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], shapes: dict[str, tuple[int, ...]]) -> Normaliser:
+        """Reads statistics back.
+
+        Args:
+            arrays: What `to_arrays` gave.
+            shapes: Shape of the observation under each key that may have statistics.
+
+        Raises:
+            BundleError: Something is missing, of the wrong shape, or not finite.
+        """
+        try:
+            observation = {}
+            for name in arrays:
+                part, _, key = name.partition("/")
+                if part != "mean":
+                    continue
+                mean, variance = (np.asarray(arrays[f"{p}/{key}"], dtype=np.float64) for p in ("mean", "variance"))
+                if mean.shape != shapes[key] or variance.shape != shapes[key]:
+                    raise ValueError(f"statistics for {key!r} have shape {mean.shape}, expected {shapes[key]}")
+                if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()):
+                    raise ValueError(f"statistics for {key!r} are no means and variances")
+                observation[key] = (mean, variance, float(arrays[f"count/{key}"]))
+            reward_mean, reward_variance, reward_count = (float(value) for value in arrays["reward"])
+            return cls(
+                observation=observation,
+                reward=(reward_mean, reward_variance, reward_count),
+                clip_observation=float(arrays["clip_observation"]),
+                epsilon=float(arrays["epsilon"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"the normaliser in the bundle is damaged: {error}") from error

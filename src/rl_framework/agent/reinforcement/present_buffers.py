@@ -1,0 +1,142 @@
+"""Buffers that hold only what somebody did, for environments whose slots can be empty."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictReplayBuffer, DictRolloutBuffer, ReplayBuffer, RolloutBuffer
+
+from rl_framework.environment.sb3 import ExportedVecEnv
+from rl_framework.errors import ArgumentError
+
+__all__ = [
+    "PresentDictReplayBuffer",
+    "PresentDictRolloutBuffer",
+    "PresentReplayBuffer",
+    "PresentRolloutBuffer",
+    "buffers_for_absence",
+    "connect_buffers",
+]
+
+
+class _PresentRollout:
+    """Rows of absent slots are collected with the others, which keeps time aligned, and never learned from.
+
+    The transition before an absence ends an episode, so that no advantage reaches across it.
+    """
+
+    vec_env: ExportedVecEnv
+    buffer_size: int
+    n_envs: int
+    pos: int
+    generator_ready: bool
+
+    def reset(self) -> None:
+        super().reset()  # type: ignore[misc]
+        self.acted = np.ones((self.buffer_size, self.n_envs), dtype=np.bool_)
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        self.acted[self.pos] = self.vec_env.acted
+        super().add(*args, **kwargs)  # type: ignore[misc]
+
+    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
+        if self.acted.all():
+            yield from super().get(batch_size)  # type: ignore[misc]
+            return
+        if not self.generator_ready:
+            next(super().get())  # type: ignore[misc]  # the library flattens its arrays at the first batch
+        rows = np.random.permutation(np.flatnonzero(self.acted.swapaxes(0, 1).reshape(-1)))  # noqa: NPY002
+        size = len(rows) if batch_size is None else batch_size
+        for start in range(0, len(rows), size):
+            yield self._get_samples(rows[start : start + size])  # type: ignore[attr-defined]
+
+
+class PresentRolloutBuffer(_PresentRollout, RolloutBuffer):
+    """A `RolloutBuffer` for slots that can be empty."""
+
+
+class PresentDictRolloutBuffer(_PresentRollout, DictRolloutBuffer):
+    """A `DictRolloutBuffer` for slots that can be empty."""
+
+
+class _PresentReplay:
+    """Stores each transition by itself; rows of absent slots are not stored at all."""
+
+    vec_env: ExportedVecEnv
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: Any = "auto",
+        n_envs: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get("optimize_memory_usage"):
+            raise ArgumentError(
+                "algorithm_parameters['optimize_memory_usage']",
+                True,
+                "needs transitions in unbroken rows, and slots of this environment can be empty",
+                "Leave it out.",
+            )
+        super().__init__(buffer_size, observation_space, action_space, device, 1, **kwargs)  # type: ignore[call-arg]
+
+    def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
+        for index in np.flatnonzero(self.vec_env.acted):
+            row = slice(index, index + 1)
+            super().add(  # type: ignore[misc]
+                _rows(obs, row), _rows(next_obs, row), action[row], reward[row], done[row], [infos[index]]
+            )
+
+
+class PresentReplayBuffer(_PresentReplay, ReplayBuffer):
+    """A `ReplayBuffer` for slots that can be empty."""
+
+
+class PresentDictReplayBuffer(_PresentReplay, DictReplayBuffer):
+    """A `DictReplayBuffer` for slots that can be empty."""
+
+
+def _rows(observations: Any, rows: slice) -> Any:
+    if isinstance(observations, dict):
+        return {key: value[rows] for key, value in observations.items()}
+    return observations[rows]
+
+
+def buffers_for_absence(
+    algorithm_class: type[Any], arguments: dict[str, Any], observation_space: spaces.Space[Any]
+) -> dict[str, Any]:
+    """Returns constructor arguments that make an algorithm learn from present slots only.
+
+    Raises:
+        ArgumentError: The user asked for a buffer that cannot leave slots out.
+    """
+    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+    is_dict = isinstance(observation_space, spaces.Dict)
+    if issubclass(algorithm_class, OffPolicyAlgorithm):
+        name, chosen = "replay_buffer_class", PresentDictReplayBuffer if is_dict else PresentReplayBuffer
+        conflicting = arguments.get(name) or (arguments.get("n_steps", 1) > 1 and "n_steps")
+    else:
+        name, chosen = "rollout_buffer_class", PresentDictRolloutBuffer if is_dict else PresentRolloutBuffer
+        conflicting = arguments.get(name)
+    if conflicting:
+        raise ArgumentError(
+            "algorithm_parameters",
+            conflicting,
+            "this buffer would learn from slots of the environment that hold nobody",
+            "Leave it out, or give the environments one by one.",
+        )
+    return {name: chosen}
+
+
+def connect_buffers(algorithm: Any, vec_env: Any) -> None:
+    """Tells an algorithm's buffers which environment knows who acted."""
+    for name in ("rollout_buffer", "replay_buffer"):
+        buffer = getattr(algorithm, name, None)
+        if isinstance(buffer, _PresentRollout | _PresentReplay):
+            buffer.vec_env = vec_env

@@ -1,0 +1,186 @@
+"""What of a Stable-Baselines3 algorithm goes into a bundle, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from rl_framework.agent.reinforcement.normaliser import Normaliser
+from rl_framework.bundle import Bundle, decode_space, decode_value, encode_space
+from rl_framework.errors import BundleError
+
+if TYPE_CHECKING:
+    from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
+
+__all__ = ["SavedConfig", "members_of", "read_config", "read_normaliser", "restore", "transfer"]
+
+_CONFIG, _POLICY, _ACTING, _NORMALISER = "config.json", "policy.safetensors", "acting.safetensors", "normaliser.npz"
+
+# What acting depends on besides the weights: the share of random actions, and the noise of gSDE.
+_ACTING_NUMBERS = ("exploration_rate",)
+_GSDE = ("exploration_mat", "exploration_matrices")
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+_MOST_ENVIRONMENTS = 1 << 16
+
+
+@dataclass(frozen=True)
+class SavedConfig:
+    """`config.json` of a bundle, decoded."""
+
+    algorithm: str
+    algorithm_parameters: dict[str, Any]
+    features_extractor: Any
+    normalize_observations: bool
+    normalize_rewards: bool
+    has_foreign_normaliser: bool
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+    n_environments: int
+    environment_id: str | None
+    seed: int | None
+    counters: dict[str, int]
+    acting: dict[str, float]
+
+
+def _gsde_owner(algorithm: Any) -> Any:
+    policy = algorithm.policy
+    for owner in (policy, getattr(policy, "actor", None)):
+        distribution = getattr(owner, "action_dist", None)
+        if distribution is not None and hasattr(distribution, "exploration_mat"):
+            return distribution
+    return None
+
+
+def members_of(agent: StableBaselinesAgent, algorithm: BaseAlgorithm) -> dict[str, Any]:
+    """Returns the members of a bundle's deployable part."""
+    normaliser = agent.normaliser
+    asked = agent.normalize_observations or agent.normalize_rewards
+    config = {
+        **agent.describe(),
+        "has_foreign_normaliser": normaliser is not None and not asked,
+        "observation_space": encode_space(agent.observation_space),
+        "action_space": encode_space(agent.action_space),
+        "n_environments": int(algorithm.n_envs),
+        "environment_id": agent.environment_id,
+        "seed": agent.seed,
+        "counters": {name: int(getattr(algorithm, name)) for name in _COUNTERS},
+        "acting": {name: float(getattr(algorithm, name)) for name in _ACTING_NUMBERS if hasattr(algorithm, name)},
+    }
+    members: dict[str, Any] = {_CONFIG: config, _POLICY: algorithm.policy.state_dict()}
+    distribution = _gsde_owner(algorithm)
+    if distribution is not None:
+        members[_ACTING] = {name: getattr(distribution, name).detach() for name in _GSDE}
+    if normaliser is not None:
+        members[_NORMALISER] = normaliser.to_arrays()
+    return members
+
+
+def read_config(bundle: Bundle) -> SavedConfig:
+    """Decodes the configuration.
+
+    Raises:
+        BundleError: Something is missing, of the wrong type, or names an unknown class.
+    """
+    data = bundle.json(_CONFIG)
+    try:
+        config = SavedConfig(
+            algorithm=_typed(data, "algorithm", str),
+            algorithm_parameters=_decoded(data, "algorithm_parameters", dict),
+            features_extractor=decode_value(data["features_extractor"]),
+            normalize_observations=_typed(data, "normalize_observations", bool),
+            normalize_rewards=_typed(data, "normalize_rewards", bool),
+            has_foreign_normaliser=_typed(data, "has_foreign_normaliser", bool),
+            observation_space=decode_space(data["observation_space"]),
+            action_space=decode_space(data["action_space"]),
+            n_environments=_typed(data, "n_environments", int),
+            environment_id=_typed(data, "environment_id", str | None),
+            seed=_typed(data, "seed", int | None),
+            counters={name: _typed(data["counters"], name, int) for name in _COUNTERS},
+            acting={name: float(value) for name, value in _typed(data, "acting", dict).items()},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"the configuration in the bundle is damaged: {error!r}") from error
+    if not 1 <= config.n_environments <= _MOST_ENVIRONMENTS:
+        raise BundleError(f"the configuration in the bundle is damaged: n_environments={config.n_environments}")
+    identifier = config.environment_id
+    if identifier is not None and ":" in identifier:
+        raise BundleError(
+            f"the bundle names the environment {identifier!r}: an id with a module prefix would import that module"
+        )
+    return config
+
+
+def _typed(data: Any, name: str, kind: Any) -> Any:
+    value = data[name]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{name} is {value!r}")
+    return value
+
+
+def _decoded(data: Any, name: str, kind: type[Any]) -> Any:
+    value = decode_value(data[name])
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}")
+    return value
+
+
+def restore(bundle: Bundle, config: SavedConfig, algorithm: Any) -> None:
+    """Puts the weights and the acting state of a bundle into an algorithm built from its configuration.
+
+    Raises:
+        BundleError: The tensors do not fit.
+    """
+    tensors = bundle.tensors(_POLICY)
+    expected = algorithm.policy.state_dict()
+    _check_tensors(tensors, expected)
+    algorithm.policy.load_state_dict(tensors, strict=True)
+    distribution = _gsde_owner(algorithm)
+    if distribution is not None:
+        acting = bundle.tensors(_ACTING)
+        for name in _GSDE:
+            if name not in acting or acting[name].shape != getattr(distribution, name).shape:
+                raise BundleError(f"{_ACTING}: {name} is missing or has the wrong shape")
+            setattr(distribution, name, acting[name].to(algorithm.device))
+    for name, value in config.counters.items():
+        setattr(algorithm, name, value)
+    for name in _ACTING_NUMBERS:
+        if name in config.acting and hasattr(algorithm, name):
+            setattr(algorithm, name, config.acting[name])
+
+
+def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    differing = set(tensors) ^ set(expected)
+    if differing:
+        raise BundleError(f"{_POLICY}: missing or unexpected tensors: {', '.join(sorted(differing)[:5])}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
+            raise BundleError(
+                f"{_POLICY}: {name} is {tuple(tensor.shape)} {tensor.dtype}, "
+                f"the configuration asks for {tuple(expected[name].shape)} {expected[name].dtype}"
+            )
+
+
+def read_normaliser(bundle: Bundle, observation_space: gymnasium.Space[Any]) -> Normaliser | None:
+    """Reads the observation statistics, if the bundle has some."""
+    if _NORMALISER not in bundle:
+        return None
+    parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
+    return Normaliser.from_arrays(bundle.arrays(_NORMALISER), {key: part.shape or () for key, part in parts.items()})
+
+
+def transfer(previous: Any, rebuilt: Any) -> None:
+    """Carries what was learned from one algorithm object over to another of the same configuration."""
+    rebuilt.set_parameters(previous.get_parameters(), exact_match=True, device=rebuilt.device)
+    for name in previous._get_torch_save_params()[1]:
+        if getattr(previous, name, None) is not None:
+            getattr(rebuilt, name).data.copy_(getattr(previous, name).data)
+    for name in (*_COUNTERS, *_ACTING_NUMBERS, "_n_calls"):
+        if hasattr(previous, name):
+            setattr(rebuilt, name, getattr(previous, name))
+    if previous.ep_info_buffer is not None:
+        rebuilt.ep_info_buffer, rebuilt.ep_success_buffer = previous.ep_info_buffer, previous.ep_success_buffer

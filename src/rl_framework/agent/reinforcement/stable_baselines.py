@@ -1,0 +1,358 @@
+"""Every algorithm of Stable-Baselines3 as an `RLAgent`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Self
+
+import gymnasium
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from rl_framework import registry
+from rl_framework.agent.reinforcement import saved_state
+from rl_framework.agent.reinforcement.algorithms import check_spaces_supported, name_of_algorithm, resolve_algorithm
+from rl_framework.agent.reinforcement.listener import EventListener
+from rl_framework.agent.reinforcement.normaliser import Normaliser
+from rl_framework.agent.reinforcement.parameters import build_arguments, check_parameter_names, check_savable
+from rl_framework.agent.reinforcement.present_buffers import buffers_for_absence, connect_buffers
+from rl_framework.agent.reinforcement.threads import choose_threads
+from rl_framework.agent.reinforcement_learning_agent import RLAgent
+from rl_framework.bundle import Bundle
+from rl_framework.environment import BatchedEnvironment
+from rl_framework.environment.sb3 import SpacesOnlyVecEnv, export_to_vec_env
+from rl_framework.errors import (
+    ArgumentError,
+    BundleError,
+    NotTrainedError,
+    RLFrameworkError,
+    SeedConflictError,
+    UnsupportedSpaceError,
+)
+from rl_framework.seeding import check_seed, fresh_seed, isolated_random_state
+from rl_framework.training import Training
+
+__all__ = ["StableBaselinesAgent"]
+
+
+class StableBaselinesAgent(RLAgent):
+    """An agent whose algorithm comes from Stable-Baselines3.
+
+    Training with a seed gives the weights that Stable-Baselines3 alone gives with that seed, those parameters and
+    those environments.
+
+    Args:
+        algorithm_class: A class such as `stable_baselines3.PPO`, or its registered name ("ppo").
+        algorithm_parameters: Any parameter that the class takes, except the environment. `policy` is chosen from the
+            observation space unless given. Schedules are data (`{"type": "linear", "start": 3e-4, "end": 0}`), and so
+            is noise (`{"type": "normal", "sigma": 0.1}`); activation functions, optimizers and extractors may be
+            given by registered name.
+        features_extractor: A registered name, a class, or `{"type": name, ...}` with its arguments.
+        normalize_observations: Whether observations are normalised by running means and variances, which are saved
+            with the agent and frozen in `choose_action` and `evaluate`.
+        normalize_rewards: Whether rewards are scaled by the running deviation of the discounted return while training.
+
+    Raises:
+        UnknownNameError: Unknown algorithm or parameter; the nearest names are suggested.
+        ArgumentError: A parameter cannot be used.
+    """
+
+    def __init__(
+        self,
+        algorithm_class: str | type[BaseAlgorithm] = "ppo",
+        algorithm_parameters: dict[str, Any] | None = None,
+        features_extractor: str | type[Any] | dict[str, Any] | None = None,
+        normalize_observations: bool = False,
+        normalize_rewards: bool = False,
+    ) -> None:
+        self.algorithm_class: type[BaseAlgorithm] = resolve_algorithm(algorithm_class)
+        self.algorithm_parameters = dict(algorithm_parameters or {})
+        check_parameter_names(self.algorithm_class, self.algorithm_parameters)
+        check_seed(self.algorithm_parameters.get("seed"), "algorithm_parameters['seed']")
+        self.features_extractor = features_extractor
+        self.normalize_observations = bool(normalize_observations)
+        self.normalize_rewards = bool(normalize_rewards)
+        self.seed: int | None = None
+        self.environment_id: str | None = None
+        self._algorithm: BaseAlgorithm | None = None
+        self._spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None = None
+        self._vec_env: VecEnv | None = None
+        self._vec_normalize: VecNormalize | None = None
+        self._normaliser: Normaliser | None = None
+
+    # What it is
+
+    @property
+    def algorithm(self) -> BaseAlgorithm:
+        """The wrapped object of the library.
+
+        Raises:
+            NotTrainedError: There is none before the first `train` or `load_from_file`.
+        """
+        if self._algorithm is None:
+            raise NotTrainedError("the wrapped algorithm")
+        return self._algorithm
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """Space of one observation, as the environment gives it."""
+        if self._spaces is None:
+            raise NotTrainedError("an action, an evaluation or a space")
+        return self._spaces[0]
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """Space of one action."""
+        if self._spaces is None:
+            raise NotTrainedError("an action, an evaluation or a space")
+        return self._spaces[1]
+
+    @property
+    def num_timesteps(self) -> int:
+        """Environment steps the agent has been trained on."""
+        return 0 if self._algorithm is None else int(self._algorithm.num_timesteps)
+
+    @property
+    def normaliser(self) -> Normaliser | None:
+        """The observation statistics as they stand, or None if the agent does not normalise."""
+        if self._vec_normalize is not None:
+            return Normaliser.from_vec_normalize(self._vec_normalize)
+        return self._normaliser
+
+    def __repr__(self) -> str:
+        """Says what it is in one line."""
+        return (
+            f"{type(self).__name__}(algorithm_class={self.algorithm_class.__name__}, "
+            f"algorithm_parameters={self.algorithm_parameters}, num_timesteps={self.num_timesteps})"
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Returns algorithm and parameters as JSON-able data."""
+        parameters, extractor = check_savable(self.algorithm_parameters, self.features_extractor)
+        return {
+            "algorithm": name_of_algorithm(self.algorithm_class),
+            "algorithm_parameters": parameters,
+            "features_extractor": extractor,
+            "normalize_observations": self.normalize_observations,
+            "normalize_rewards": self.normalize_rewards,
+        }
+
+    # Acting
+
+    def predict(
+        self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True
+    ) -> tuple[Any, Any]:
+        """Chooses one action for each observation of a batch."""
+        normaliser = self.normaliser
+        if normaliser is not None:
+            observations = normaliser.normalise(observations)
+        return self.algorithm.predict(observations, state, episode_starts, deterministic)
+
+    def random_generator_owners(self) -> list[Any]:
+        """Returns the action space, from which value-based algorithms draw random actions."""
+        return [self.algorithm.action_space]
+
+    # Training
+
+    def accepts_listener(self, callback: object) -> bool:
+        """Tells whether an object is a callback of Stable-Baselines3."""
+        return isinstance(callback, BaseCallback)
+
+    def choose_threads(self, record: dict[str, Any]) -> AbstractContextManager[None]:
+        """Chooses torch's threads; see `choose_threads` in `threads`."""
+        return choose_threads([self.algorithm.policy], self.algorithm.device, record)
+
+    def prepare(self, batch: BatchedEnvironment, seed: int | None) -> int:
+        """Builds the algorithm for these environments, or moves the existing one to them."""
+        given = self.algorithm_parameters.get("seed")
+        if seed is not None and given is not None and seed != given:
+            raise SeedConflictError(
+                "seed", seed, f"algorithm_parameters['seed'] is {given}", "Give the seed in one of the two places."
+            )
+        self.describe()  # raises if the agent could not be saved
+        if self._spaces is not None:
+            self.check_spaces(batch, "training_environments")
+        used = next((s for s in (seed, self.seed, given) if s is not None), None)
+        used = fresh_seed() if used is None else int(used)
+        vec_env = export_to_vec_env(batch)
+        previous, normaliser = self._algorithm, self.normaliser
+        wrapped, vec_normalize = self._normalise(vec_env)
+        if normaliser is not None and vec_normalize is not None and vec_normalize is not vec_env:
+            normaliser.restore(vec_normalize)
+        if previous is not None and previous.env is not None and previous.n_envs == vec_env.num_envs:
+            previous.set_env(wrapped)
+            if seed is not None:
+                previous.set_random_seed(seed)
+        else:
+            self._rebuild(wrapped, batch, used)
+        connect_buffers(self.algorithm, vec_env)
+        self._spaces = (batch.single_observation_space, batch.single_action_space)
+        self._vec_env, self._vec_normalize = vec_env, vec_normalize
+        self.seed, self.environment_id = used, batch.environment_id
+        return used
+
+    def learn(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
+        """Trains with the library's own `learn`."""
+        listener = EventListener(training, self._vec_env)
+        try:
+            self.algorithm.learn(
+                training.total_timesteps - training.timestep,
+                callback=[listener, *listeners],
+                reset_num_timesteps=training.timestep == 0,
+            )
+        finally:
+            listener.detach()
+
+    def _rebuild(self, wrapped: VecEnv, batch: BatchedEnvironment, seed: int) -> None:
+        previous = self._algorithm
+        replay = getattr(previous, "replay_buffer", None)
+        if previous is not None and previous.env is not None and replay is not None and replay.size() > 0:
+            raise ArgumentError(
+                "n_environments",
+                wrapped.num_envs,
+                f"the replay buffer holds transitions of {previous.n_envs} environments side by side",
+                f"Go on with {previous.n_envs} environments.",
+            )
+        arguments: dict[str, Any] = {}
+        if batch.may_be_absent:
+            arguments = buffers_for_absence(
+                self.algorithm_class, self.algorithm_parameters, batch.single_observation_space
+            )
+        rebuilt = self._construct(
+            wrapped, batch.single_observation_space, batch.single_action_space, seed, arguments
+        )
+        if previous is not None:
+            saved_state.transfer(previous, rebuilt)
+        self._algorithm = rebuilt
+
+    def _construct(
+        self,
+        vec_env: VecEnv,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        seed: int | None,
+        overrides: dict[str, Any],
+    ) -> BaseAlgorithm:
+        check_spaces_supported(self.algorithm_class, observation_space, action_space)
+        arguments = build_arguments(
+            self.algorithm_class, self.algorithm_parameters, self.features_extractor, observation_space, action_space
+        )
+        arguments |= overrides
+        try:
+            return self.algorithm_class(env=vec_env, seed=seed, **arguments)  # type: ignore[arg-type]
+        except (AssertionError, TypeError, ValueError) as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise ArgumentError(
+                "algorithm_parameters",
+                self.algorithm_parameters,
+                f"{self.algorithm_class.__name__} does not take them: {error}",
+            ) from error
+
+    def _normalise(self, vec_env: VecEnv) -> tuple[VecEnv, VecNormalize | None]:
+        """Wraps in `VecNormalize` if asked; returns what to train on, and whose statistics are the agent's."""
+        if isinstance(vec_env, VecNormalize):
+            if self.normalize_observations or self.normalize_rewards:
+                raise ArgumentError(
+                    "normalize_observations",
+                    True,
+                    "the training environments are wrapped in VecNormalize already",
+                    "Use one of the two.",
+                )
+            return vec_env, vec_env
+        if not self.normalize_observations and not self.normalize_rewards:
+            return vec_env, None
+        normalize = VecNormalize(
+            vec_env,
+            norm_obs=self.normalize_observations,
+            norm_reward=self.normalize_rewards,
+            gamma=float(self.algorithm_parameters.get("gamma", 0.99)),
+            norm_obs_keys=self._keys_to_normalise(vec_env.observation_space),
+        )
+        return normalize, normalize
+
+    def _keys_to_normalise(self, space: spaces.Space[Any]) -> list[str] | None:
+        if not self.normalize_observations:
+            return None
+        if isinstance(space, spaces.Dict):
+            keys = [
+                key for key, part in space.spaces.items() if isinstance(part, spaces.Box) and not is_image_space(part)
+            ]
+            if keys:
+                return keys
+        elif isinstance(space, spaces.Box) and not is_image_space(space):
+            return None
+        raise UnsupportedSpaceError(
+            "normalize_observations",
+            True,
+            f"there is nothing to normalise in {space}",
+            "Images are scaled by the policy itself; discrete observations are one-hot.",
+        )
+
+    # Saving
+
+    def bundle_members(self) -> dict[str, Any]:
+        """Returns the deployable part: configuration, policy, acting state, normaliser."""
+        return saved_state.members_of(self, self.algorithm)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, algorithm_parameters: dict[str, Any] | None = None) -> Self:
+        """Builds the agent that is in a bundle."""
+        config = saved_state.read_config(bundle)
+        try:
+            agent, algorithm = cls._from_config(config, algorithm_parameters or {})
+        except BundleError:
+            raise
+        except RLFrameworkError as error:
+            if algorithm_parameters:  # then the mistake may be the caller's
+                raise
+            raise BundleError(f"the configuration in the bundle cannot be used here: {error}") from error
+        algorithm.env = None
+        algorithm._vec_normalize_env = None
+        saved_state.restore(bundle, config, algorithm)
+        agent._algorithm = algorithm
+        agent._spaces = (config.observation_space, config.action_space)
+        agent._normaliser = saved_state.read_normaliser(bundle, config.observation_space)
+        agent.seed, agent.environment_id = config.seed, config.environment_id
+        return agent
+
+    @classmethod
+    def _from_config(cls, config: saved_state.SavedConfig, changed: dict[str, Any]) -> tuple[Self, BaseAlgorithm]:
+        """Builds the agent and its algorithm, with fresh weights and without an environment."""
+        agent = cls(
+            config.algorithm,
+            {**config.algorithm_parameters, **changed},
+            config.features_extractor,
+            config.normalize_observations,
+            config.normalize_rewards,
+        )
+        vec_env = SpacesOnlyVecEnv(config.observation_space, config.action_space, config.n_environments)
+        wrapped, _ = agent._normalise(vec_env)
+        if config.has_foreign_normaliser:
+            wrapped = VecNormalize(vec_env)
+        overrides: dict[str, Any] = {}
+        if issubclass(agent.algorithm_class, OffPolicyAlgorithm):
+            overrides["buffer_size"] = config.n_environments  # nothing is stored while it only acts
+        with isolated_random_state(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            algorithm = agent._construct(wrapped, config.observation_space, config.action_space, None, overrides)
+        return agent, algorithm
+
+    def restore_members(self, bundle: Bundle, algorithm_parameters: dict[str, Any] | None) -> None:
+        """Becomes the agent in the bundle."""
+        loaded = type(self).from_bundle(bundle, algorithm_parameters)
+        if loaded.algorithm_class is not self.algorithm_class:
+            raise BundleError(
+                f"the bundle holds {loaded.algorithm_class.__name__} and this agent is {self.algorithm_class.__name__}: "
+                "open it with rl_framework.load_agent(path)"
+            )
+        vars(self).update(vars(loaded))
+
+
+registry.agents.register("stable_baselines", StableBaselinesAgent)

@@ -1,0 +1,272 @@
+"""Agents that learn by acting in environments."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Self
+
+from rl_framework.agent.base_agent import Agent, software_versions
+from rl_framework.environment import BatchedEnvironment
+from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
+from rl_framework.errors import ArgumentError
+from rl_framework.progress import in_notebook
+from rl_framework.seeding import check_seed
+from rl_framework.training import (
+    Callback,
+    PeriodicCheckpoint,
+    PeriodicEvaluation,
+    ProgressBar,
+    Training,
+    TrainingEnded,
+    TrainingStarted,
+)
+
+__all__ = ["RLAgent"]
+
+logger = logging.getLogger(__name__)
+
+_SLOW_STEP_SECONDS = 1e-3
+"""An environment step that takes longer is worth a process of its own (a round trip costs some 0.1 ms)."""
+
+
+class RLAgent(Agent):
+    """An agent that learns by acting.
+
+    A subclass implements `prepare` (build or check the model before the first step) and `learn` (train until
+    `training.total_timesteps`, reporting to `training`); everything around that is done here.
+    """
+
+    # What a subclass implements
+
+    @abstractmethod
+    def prepare(self, batch: BatchedEnvironment, seed: int | None) -> int:
+        """Builds the model for these environments, or checks that the existing one goes on with them.
+
+        Args:
+            batch: Where the agent will train.
+            seed: Seed asked for; None: the agent's own choice.
+
+        Returns:
+            The seed in use.
+
+        Raises:
+            UnsavableError: The agent could not be saved afterwards.
+            UnsupportedSpaceError: The algorithm cannot take one of the spaces.
+            SpaceMismatchError: The model was built for other spaces.
+        """
+
+    @abstractmethod
+    def learn(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
+        """Trains until `training.total_timesteps`, emitting events and calling `training.step`.
+
+        Args:
+            batch: Where to act, as given to `prepare`.
+            training: Whom to report to; `training.stop_reason` asks for an early end.
+            listeners: Callbacks of the wrapped library that the user gave.
+        """
+
+    @property
+    @abstractmethod
+    def num_timesteps(self) -> int:
+        """Environment steps the agent has been trained on, over all calls of `train`."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Returns the algorithm and its parameters as JSON-able data, for the record of a run."""
+
+    def accepts_listener(self, callback: object) -> bool:
+        """Tells whether an object is a callback of the wrapped library."""
+        return False
+
+    def choose_threads(self, record: dict[str, Any]) -> AbstractContextManager[None]:
+        """Returns a context in which training runs with a suitable number of threads, noted in `record`."""
+        return nullcontext()
+
+    # What everybody uses
+
+    def train(
+        self,
+        training_environments: Any,
+        total_timesteps: int = 100_000,
+        n_environments: int | None = None,
+        environment_kwargs: dict[str, Any] | None = None,
+        connector: Callback | Sequence[Callback] | None = None,
+        callbacks: Iterable[Any] = (),
+        seed: int | None = None,
+        progress_bar: bool = True,
+        checkpoint_every: int | None = None,
+        checkpoint_directory: str | Path | None = None,
+        evaluate_every: int | None = None,
+        *,
+        evaluation_environment: Any = None,
+        n_eval_episodes: int = 10,
+        vectorization: str = "auto",
+    ) -> Self:
+        """Trains the agent; a second call goes on where the first one ended.
+
+        Args:
+            training_environments: Whatever you have: an id ("CartPole-v1"), one environment, a list of them, a
+                zero-argument factory or a list of these, a `(stub_environment, factory)` pair, a gymnasium
+                `VectorEnv`, an SB3 `VecEnv`, or what a registered adapter accepts. What you made is never closed.
+            total_timesteps: Environment steps to train for in this call, over all environments.
+            n_environments: How many environments to make from an id or a factory; None: one.
+            environment_kwargs: Arguments for `gymnasium.make`, the factory, or the adapter.
+            connector: A tracker, or several, that receives what happens.
+            callbacks: More listeners: `rl_framework.Callback`s, and callbacks of the wrapped library.
+            seed: Seeds the agent and the environments. None: a seed is drawn and recorded at the first call; later
+                calls go on with the random streams as they are.
+            progress_bar: Whether to show a progress bar (in a terminal or notebook).
+            checkpoint_every: Timesteps between checkpoints; None: none.
+            checkpoint_directory: Where checkpoints go.
+            evaluate_every: Timesteps between evaluations; None: none.
+            evaluation_environment: Where to evaluate in between; None: fresh environments from
+                `training_environments`, if it is an id or a factory.
+            n_eval_episodes: Episodes of each evaluation in between.
+            vectorization: "auto", "sync", "subprocess" or "native"; see `rl_framework.environment.door`.
+
+        Returns:
+            This agent.
+
+        Raises:
+            RLFrameworkError: An argument cannot be used; see `rl_framework.errors`. Raised before the first step.
+            NonFiniteError: An environment returned NaN or infinity.
+            KeyboardInterrupt: The user interrupted a script. In a notebook `train` returns instead. Either way the
+                agent can be used and trained further.
+        """
+        if isinstance(total_timesteps, bool) or not isinstance(total_timesteps, int) or total_timesteps < 1:
+            raise ArgumentError("total_timesteps", total_timesteps, "must be an integer of at least 1")
+        seed = check_seed(seed)
+        ours, listeners = self._sort_callbacks(connector, callbacks)
+        if progress_bar:
+            ours.insert(0, ProgressBar())
+        if checkpoint_every is not None:
+            if checkpoint_directory is None:
+                raise ArgumentError("checkpoint_directory", None, "is needed with checkpoint_every", "Name a folder.")
+            ours.append(PeriodicCheckpoint(checkpoint_directory, checkpoint_every))
+        if evaluate_every is not None:
+            environment = self._evaluation_source(training_environments, evaluation_environment)
+            evaluation_kwargs = environment_kwargs if evaluation_environment is None else None
+            ours.append(
+                PeriodicEvaluation(
+                    environment, evaluate_every, n_eval_episodes, environment_kwargs=evaluation_kwargs
+                )
+            )
+        batch = open_environments(
+            training_environments, n_environments, environment_kwargs, vectorization, "training_environments"
+        )
+        batch.environment_id = batch.environment_id or environment_id_of(training_environments)
+        try:
+            used_seed = self.prepare(batch, seed)
+            training = Training(self, ours, used_seed, self.num_timesteps)
+            training.total_timesteps = self.num_timesteps + total_timesteps
+            self._run(batch, training, listeners)
+        finally:
+            batch.close()
+        return self
+
+    def _run(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
+        record = self._record(batch, training.seed)
+        interrupted = False
+        started = time.perf_counter()
+        try:
+            with self.choose_threads(record):
+                training.emit(
+                    TrainingStarted(
+                        timestep=training.timestep, total_timesteps=training.total_timesteps, record=record
+                    )
+                )
+                try:
+                    self.learn(batch, training, listeners)
+                except KeyboardInterrupt:
+                    interrupted = True
+                    logger.warning("training was interrupted at timestep %d; the agent can be used", self.num_timesteps)
+                    if not in_notebook():
+                        raise
+                finally:
+                    training.timestep = self.num_timesteps
+                    if interrupted:
+                        training.emit(TrainingEnded(timestep=training.timestep, interrupted=True))
+                if not interrupted:
+                    training.emit(TrainingEnded(timestep=training.timestep, stop_reason=training.stop_reason))
+        except Exception as error:
+            training.emit_failure(error)
+            raise
+        _advise(batch, time.perf_counter() - started)
+
+    def _record(self, batch: BatchedEnvironment, seed: int) -> dict[str, Any]:
+        return {
+            "agent": type(self).__name__,
+            **self.describe(),
+            "environment": batch.environment_id,
+            "n_environments": batch.num_envs,
+            "seed": seed,
+            "choices": {"vectorization": {"value": batch.vectorization, "reason": batch.vectorization_reason}},
+            "versions": software_versions(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+
+    def _sort_callbacks(
+        self, connector: Callback | Sequence[Callback] | None, callbacks: Iterable[Any]
+    ) -> tuple[list[Callback], list[Any]]:
+        ours: list[Callback] = []
+        listeners: list[Any] = []
+        connectors = [] if connector is None else list(connector) if isinstance(connector, Sequence) else [connector]
+        for candidate in connectors:
+            if not isinstance(candidate, Callback):
+                raise ArgumentError("connector", candidate, "is no connector", "Give a Connector or a list of them.")
+            ours.append(candidate)
+        for candidate in callbacks if isinstance(callbacks, Iterable) else [callbacks]:
+            if isinstance(candidate, Callback):
+                ours.append(candidate)
+            elif self.accepts_listener(candidate):
+                listeners.append(candidate)
+            else:
+                raise ArgumentError(
+                    "callbacks",
+                    candidate,
+                    "is neither an rl_framework.Callback nor a callback of the wrapped library",
+                    "Give objects, not classes or functions.",
+                )
+        return ours, listeners
+
+    @staticmethod
+    def _evaluation_source(training_environments: Any, evaluation_environment: Any) -> Any:
+        if evaluation_environment is not None:
+            shared = evaluation_environment is training_environments
+            if shared and not can_be_made_afresh(training_environments):
+                raise ArgumentError(
+                    "evaluation_environment",
+                    evaluation_environment,
+                    "is one of the training environments, whose episodes it would disturb",
+                    "Make another one.",
+                )
+            return evaluation_environment
+        if can_be_made_afresh(training_environments):
+            return training_environments
+        raise ArgumentError(
+            "evaluate_every",
+            training_environments,
+            "the training environments cannot be copied for evaluation",
+            "Pass evaluation_environment=, or give training_environments as an id or a factory.",
+        )
+
+
+def _advise(batch: BatchedEnvironment, seconds: float) -> None:
+    """Says in the log when measured times speak for processes."""
+    steps = batch.step_count * batch.num_envs
+    cores = os.cpu_count() or 1
+    if batch.vectorization != "sync" or batch.num_envs == 1 or cores == 1 or not steps:
+        return
+    per_step = batch.seconds_stepping / steps
+    if per_step > _SLOW_STEP_SECONDS and batch.seconds_stepping > seconds / 2:
+        logger.info(
+            "environments took %.0f %% of the time, %.1f ms a step: vectorization='subprocess' may be faster",
+            100 * batch.seconds_stepping / seconds,
+            1e3 * per_step,
+        )

@@ -1,0 +1,153 @@
+"""A run directory on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import time as clock
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rl_framework import registry
+from rl_framework.connector.base import Connector
+from rl_framework.errors import ArgumentError, ConnectorError
+from rl_framework.evaluation import EvaluationResult
+from rl_framework.report import plot_learning_curve, record_video
+from rl_framework.training.metrics import MetricsWriter, read_metrics
+
+__all__ = ["LocalConnector"]
+
+
+class LocalConnector(Connector):
+    """Keeps a run in a folder of its own.
+
+    The folder holds `record.json` (what was trained, with seeds, versions and automatic choices; one entry for each
+    call of `train`), `metrics.jsonl`, and after `upload` also `agent.zip`, `learning_curve.png`, `evaluation.json`
+    and `replay.mp4`.
+
+    Args:
+        directory: The folder. One that exists is continued. None: a new one under `root`, never one that exists.
+        root: Where new folders are made.
+        name: Name of a new folder; None: the time.
+        video_length: Frames of the replay.
+
+    Attributes:
+        directory: The folder.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path | None = None,
+        *,
+        root: str | Path = "runs",
+        name: str | None = None,
+        video_length: int = 500,
+    ) -> None:
+        if directory is not None and name is not None:
+            raise ArgumentError("name", name, "is for a new folder, and directory is given", "Pass one of the two.")
+        if directory is None:
+            self.directory = _new_directory(Path(root), name or clock.strftime("%Y-%m-%d_%H-%M-%S"))
+        else:
+            self.directory = Path(directory)
+            self.directory.mkdir(parents=True, exist_ok=True)
+        self.video_length = video_length
+        self._writer: MetricsWriter | None = None
+
+    @property
+    def metrics_path(self) -> Path:
+        """The metrics file, JSON Lines; see `rl_framework.training.metrics`."""
+        return self.directory / "metrics.jsonl"
+
+    def log_metrics(self, metrics: Mapping[str, float], timestep: int, time: float) -> None:
+        """Appends a line to the metrics file."""
+        if self._writer is None:
+            self._writer = MetricsWriter(self.metrics_path)
+        self._writer.write(timestep, metrics, time)
+
+    def log_record(self, record: Mapping[str, Any]) -> None:
+        """Adds the record of a call of `train`."""
+        path = self.directory / "record.json"
+        records = json.loads(path.read_text()) if path.exists() else []
+        _write_json(path, [*records, dict(record)])
+
+    def log_evaluation(self, result: EvaluationResult) -> None:
+        """Keeps the result of a final evaluation."""
+        low, high = result.confidence_interval()
+        summary = {"mean": result.mean, "std": result.std, "iqm": result.iqm, "interval_95": [low, high]}
+        _write_json(self.directory / "evaluation.json", {**summary, **result.to_dict()})
+
+    def flush(self) -> None:
+        """Closes the metrics file; the next number opens it again."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def upload(self, agent: Any, *, video_recording_environment: Any = None) -> Path:
+        """Saves the agent, the learning curve and, given an environment, a replay.
+
+        Args:
+            agent: The agent.
+            video_recording_environment: Where to film; None: no replay.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConnectorError: The folder cannot be written.
+            RecordingError: The environment cannot be filmed; the agent is saved already then.
+        """
+        self.flush()
+        try:
+            agent.save_to_file(self.directory / "agent.zip")
+        except OSError as error:
+            raise ConnectorError(f"the agent could not be saved in {self.directory}: {error}") from error
+        self._plot()
+        if video_recording_environment is not None:
+            path = self.directory / "replay.mp4"
+            record_video(agent, video_recording_environment, path, length=self.video_length)
+        return self.directory
+
+    def download(self, agent: Any) -> Path:
+        """Loads the agent that `upload` saved.
+
+        Raises:
+            ConnectorError: There is none in the folder.
+        """
+        path = self.directory / "agent.zip"
+        if not path.exists():
+            raise ConnectorError(f"there is no agent in {self.directory}: upload one first")
+        agent.load_from_file(path)
+        return path
+
+    def _plot(self) -> None:
+        if not self.metrics_path.exists():
+            return
+        records = read_metrics(self.metrics_path)
+        if any("episode/return" in record.metrics for record in records):
+            plot_learning_curve(records, self.directory / "learning_curve.png")
+
+
+def _new_directory(root: Path, name: str) -> Path:
+    number = 1
+    while True:
+        directory = root / (name if number == 1 else f"{name}-{number}")
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return directory
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+registry.connectors.register("local", LocalConnector)

@@ -1,0 +1,267 @@
+"""The one small class to implement for an environment that the framework does not know."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_framework.environment.batch import BatchedEnvironment, SlotStep
+from rl_framework.errors import ArgumentError, SpaceMismatchError
+
+__all__ = ["AdaptedEnvironment", "AdaptedSlots", "EnvironmentAdapter", "MultiSlotAdapter"]
+
+
+class EnvironmentAdapter(ABC):
+    """Translates one simulator into the field's terms. Subclass it, then register the class by name.
+
+    `step` and `reset` speak the simulator's own language; `get_observation` and `get_action` translate, and are
+    called by the door. The door also starts new episodes, batches several adapters, and checks numbers.
+
+    Example:
+        ```python
+        class MyAdapter(EnvironmentAdapter):
+            @classmethod
+            def accepts(cls, source):
+                return isinstance(source, MySimulator)
+
+            def setup(self, source):
+                self.simulator = source
+                self.observation_space = gymnasium.spaces.Box(-1, 1, (3,))
+                self.action_space = gymnasium.spaces.Discrete(2)
+
+            def reset(self, *, seed=None, options=None):
+                return self.simulator.restart(seed), {}
+
+            def step(self, action):
+                state, score, over = self.simulator.advance(action)
+                return state, score, over, False, {}
+
+
+        rl_framework.register_environment_adapter("my_simulator", MyAdapter)
+        ```
+
+    Attributes:
+        observation_space: Space of one observation as the agent sees it; set it in `setup`.
+        action_space: Space of one action as the agent chooses it; set it in `setup`.
+        metadata: As in gymnasium: `render_modes`, `render_fps`.
+        render_mode: What `render` returns, as in gymnasium, or None.
+    """
+
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+    metadata: ClassVar[dict[str, Any]] = {}
+    render_mode: str | None = None
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, source: object) -> bool:
+        """Tells whether this adapter can take what the user gave as an environment."""
+
+    @abstractmethod
+    def setup(self, source: Any, **environment_kwargs: Any) -> None:
+        """Connects to the simulator and sets the two spaces.
+
+        Args:
+            source: What the user gave: what `accepts` said yes to, or the adapter's registered name.
+            environment_kwargs: What the user gave as `environment_kwargs`.
+        """
+
+    @abstractmethod
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode.
+
+        Returns:
+            The simulator's observation and an info dictionary.
+        """
+
+    @abstractmethod
+    def step(self, action: Any) -> Any:
+        """Advances the simulator by one decision.
+
+        Args:
+            action: What `get_action` made of the agent's action.
+
+        Returns:
+            `(observation, reward, terminated, truncated, info)` with the simulator's observation.
+        """
+
+    def get_observation(self, observation: Any) -> Any:
+        """Translates the simulator's observation into a member of `observation_space`."""
+        return observation
+
+    def get_action(self, action: Any) -> Any:
+        """Translates a member of `action_space` into what the simulator's `step` takes."""
+        return action
+
+    def render(self) -> Any:
+        """Returns a frame in the form that `render_mode` names."""
+        return None
+
+    def close(self) -> None:
+        """Frees what `setup` took. Called only on adapters that the door made."""
+        return None
+
+
+class MultiSlotAdapter(EnvironmentAdapter):
+    """An adapter for a world in which several agents act at once, each in a slot of its own, and may come and go.
+
+    Attributes:
+        n_slots: How many agents at most; set it in `setup`.
+    """
+
+    n_slots: int
+
+    @abstractmethod
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Starts the world.
+
+        Returns:
+            `(observations, infos, present)`: a list of `n_slots` of the simulator's observations (anything in the
+            observation space where nobody is), a list of `n_slots` info dictionaries, and a bool array of shape
+            `(n_slots,)`.
+        """
+
+    @abstractmethod
+    def step(self, action: Any) -> SlotStep:
+        """Advances the world by one decision of everybody present.
+
+        Args:
+            action: A list of `n_slots` actions from `get_action`; None where nobody is.
+
+        Returns:
+            A `SlotStep` whose `observations` is a list of `n_slots` of the simulator's observations. The adapter
+            itself starts the next episode of a slot in the same step, or leaves the slot empty (`present` False).
+        """
+
+
+class AdaptedEnvironment(gymnasium.Env[Any, Any]):
+    """One single-slot adapter as a gymnasium environment."""
+
+    def __init__(self, adapter: EnvironmentAdapter) -> None:
+        self.adapter = adapter
+        self.observation_space = adapter.observation_space
+        self.action_space = adapter.action_space
+        self.metadata = dict(adapter.metadata)
+        self.render_mode = adapter.render_mode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode; also seeds this object's own generator, as gymnasium asks."""
+        super().reset(seed=seed)
+        observation, info = self.adapter.reset(seed=seed, options=options)
+        return self.adapter.get_observation(observation), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Advances the simulator by one decision."""
+        observation, reward, terminated, truncated, info = self.adapter.step(self.adapter.get_action(action))
+        return self.adapter.get_observation(observation), reward, bool(terminated), bool(truncated), info
+
+    def render(self) -> Any:
+        """Returns the adapter's frame."""
+        return self.adapter.render()
+
+    def close(self) -> None:
+        """Closes the adapter."""
+        self.adapter.close()
+
+
+class AdaptedSlots(BatchedEnvironment):
+    """One or several multi-slot adapters, their slots side by side.
+
+    Args:
+        adapters: Adapters after `setup`.
+        owned: Whether closing this batch closes them.
+        argument: Name of the argument they came from, for errors.
+    """
+
+    may_be_absent = True
+
+    def __init__(self, adapters: Sequence[MultiSlotAdapter], owned: bool, argument: str = "environments") -> None:
+        first = adapters[0]
+        for index, adapter in enumerate(adapters):
+            if (adapter.observation_space, adapter.action_space) != (first.observation_space, first.action_space):
+                raise SpaceMismatchError(argument, adapters, f"adapter {index} has other spaces than adapter 0")
+            if adapter.n_slots < 1:
+                raise ArgumentError(argument, adapter, "an adapter needs at least one slot", "Set n_slots in setup.")
+        self.adapters = list(adapters)
+        self.metadata = dict(first.metadata)
+        self.render_mode = first.render_mode
+        ends = np.cumsum([adapter.n_slots for adapter in adapters])
+        self._slices = [slice(int(end) - adapter.n_slots, int(end)) for end, adapter in zip(ends, adapters, strict=True)]
+        super().__init__(int(ends[-1]), first.observation_space, first.action_space)
+        self.vectorization = "adapter"
+        self.vectorization_reason = "the adapter has a slot for every agent"
+        self._owned = owned
+
+    def _reset(self, seeds: list[int | None], options: dict[str, Any] | None) -> tuple[Any, list[dict[str, Any]]]:
+        observations: list[Any] = []
+        infos: list[dict[str, Any]] = []
+        masks: list[NDArray[np.bool_]] = []
+        for adapter, where in zip(self.adapters, self._slices, strict=True):
+            raw, raw_infos, present = adapter.reset(seed=seeds[where.start], options=options)
+            observations += [adapter.get_observation(observation) for observation in raw]
+            infos += list(raw_infos)
+            masks.append(np.asarray(present, dtype=np.bool_))
+        self.present = np.concatenate(masks)
+        return self.stack(observations), infos
+
+    def _step(self, actions: Any) -> SlotStep:
+        acted = self.present
+        actions = self.split_actions(actions)
+        steps, observations = [], []
+        final_observations: dict[int, Any] = {}
+        reset_infos: dict[int, dict[str, Any]] = {}
+        for adapter, where in zip(self.adapters, self._slices, strict=True):
+            slots = range(where.start, where.stop)
+            step = adapter.step([adapter.get_action(actions[i]) if acted[i] else None for i in slots])
+            steps.append(step)
+            observations += [adapter.get_observation(observation) for observation in step.observations]
+            for index, observation in step.final_observations.items():
+                final = self.copy_observation(adapter.get_observation(observation))
+                final_observations[where.start + index] = final
+            reset_infos |= {where.start + index: info for index, info in step.reset_infos.items()}
+        self.present = np.concatenate([np.asarray(step.present, dtype=np.bool_) for step in steps])
+        terminated = np.concatenate([step.terminated for step in steps]) & acted
+        truncated = np.concatenate([step.truncated for step in steps]) & acted
+        left = acted & ~self.present & ~terminated & ~truncated
+        # An agent that leaves without a word has not reached the end of its task: its episode was cut.
+        truncated = truncated | left
+        batch = self.stack(observations)
+        for index in np.flatnonzero(left):
+            final_observations.setdefault(int(index), self.observation_of(batch, int(index)))
+        return SlotStep(
+            observations=batch,
+            rewards=np.where(acted, np.concatenate([step.rewards for step in steps]), 0.0),
+            terminated=terminated,
+            truncated=truncated,
+            infos=[info for step in steps for info in step.infos],
+            acted=acted,
+            present=self.present,
+            final_observations=final_observations,
+            reset_infos=reset_infos,
+        )
+
+    def render_slots(self) -> list[Any]:
+        """Returns one frame an adapter, at the adapter's first slot."""
+        frames: list[Any] = [None] * self.num_envs
+        for adapter, where in zip(self.adapters, self._slices, strict=True):
+            frames[where.start] = adapter.render()
+        return frames
+
+    def call_slots(self, name: str, *args: Any, indices: Sequence[int] | None = None, **kwargs: Any) -> list[Any]:
+        """Calls a method of the adapters, or reads an attribute; every slot of an adapter gets the same answer."""
+        answers: list[Any] = []
+        for adapter in self.adapters:
+            attribute = getattr(adapter, name)
+            answers += [attribute(*args, **kwargs) if callable(attribute) else attribute] * adapter.n_slots
+        return answers if indices is None else [answers[index] for index in indices]
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes the adapters that the door made."""
+        if self._owned:
+            for adapter in self.adapters:
+                adapter.close()

@@ -1,0 +1,325 @@
+"""The one batched form that every environment takes behind the door.
+
+A `BatchedEnvironment` is a gymnasium `VectorEnv` in same-step autoreset mode: when the episode of a slot ends, the
+observation returned for that slot already belongs to its next episode, and the last observation of the ended one is
+kept apart. A slot is a place for one environment or one agent; the mask `present` says which slots hold somebody.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
+from numpy.typing import NDArray
+
+from rl_framework.errors import ArgumentError, NonFiniteError, shorten
+
+__all__ = ["RAW_RETURN_KEY", "BatchedEnvironment", "SlotStep"]
+
+RAW_RETURN_KEY = "rl_framework.raw_return"
+"""Info key under which the return before reward wrappers travels; never reaches the user."""
+
+_ARRAY_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+
+@dataclass(slots=True)
+class SlotStep:
+    """What one step of all slots brought.
+
+    Attributes:
+        observations: Batched observation, leading axis `num_envs`. For a slot whose episode ended it is the first
+            observation of the next episode.
+        rewards: Shape `(num_envs,)`, float64.
+        terminated: Shape `(num_envs,)`, bool: the episode ended by the task's own rule.
+        truncated: Shape `(num_envs,)`, bool: the episode was cut, for example by a time limit.
+        infos: One dictionary a slot, of the transition that was just made. When an episode ended it has the entry
+            `"episode"`: `{"r": undiscounted return before reward wrappers, "l": length in steps, "t": seconds}`.
+        final_observations: The last observation of each episode that ended, by slot.
+        reset_infos: The info that came with the reset of each slot whose episode ended.
+        acted: Shape `(num_envs,)`, bool: whether somebody was in the slot to act, that is, whether this row is a
+            transition. Rows where it is False must not be learned from or counted.
+        present: Shape `(num_envs,)`, bool: whether somebody is in the slot now and will act next.
+    """
+
+    observations: Any
+    rewards: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    infos: list[dict[str, Any]]
+    acted: NDArray[np.bool_]
+    present: NDArray[np.bool_]
+    final_observations: dict[int, Any] = field(default_factory=dict)
+    reset_infos: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class BatchedEnvironment(VectorEnv[Any, Any, Any]):
+    """Base of everything behind the door.
+
+    Subclasses implement `_reset` and `_step`; this class checks that numbers are finite, sums returns, and offers
+    gymnasium's `reset` and `step` on top.
+
+    Attributes:
+        present: Shape `(num_envs,)`, bool: which slots hold somebody. All True unless `may_be_absent`.
+        may_be_absent: Whether slots can ever be empty. What stores transitions needs to know.
+        vectorization: How the slots are run: "sync", "subprocess", "native", "adapter" or "given".
+        vectorization_reason: Why, in words.
+        environment_id: The id of the environment in gymnasium's registry, if it has one.
+        step_count: Steps since the last reset of all slots.
+        seconds_stepping: Wall time spent inside the environments' own `step` since then.
+    """
+
+    may_be_absent: bool = False
+    vectorization: str = "given"
+    vectorization_reason: str = "the environments came vectorized"
+    environment_id: str | None = None
+
+    def __init__(
+        self, num_envs: int, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+    ) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self.metadata = {**(self.metadata or {}), "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.present = np.ones(num_envs, dtype=np.bool_)
+        self.seconds_stepping = 0.0
+        self.step_count = 0
+        self._returns = np.zeros(num_envs)
+        self._lengths = np.zeros(num_envs, dtype=np.int64)
+        self._started = time.time()
+        self._float_observations = _has_floats(observation_space)
+
+    # What a subclass implements
+
+    @abstractmethod
+    def _reset(self, seeds: list[int | None], options: dict[str, Any] | None) -> tuple[Any, list[dict[str, Any]]]:
+        """Starts a new episode in every slot; sets `present` where slots can be absent."""
+
+    @abstractmethod
+    def _step(self, actions: Any) -> SlotStep:
+        """Steps every slot that holds somebody and resets those whose episode ended."""
+
+    def render_slots(self) -> list[Any]:
+        """Returns one rendered frame a slot: an RGB array `(height, width, 3)`, or None where nothing is drawn."""
+        return [None] * self.num_envs
+
+    def call_slots(self, name: str, *args: Any, indices: Sequence[int] | None = None, **kwargs: Any) -> list[Any]:
+        """Calls a method of the environments, or reads an attribute when it cannot be called.
+
+        Args:
+            name: Name of the method, looked up through wrappers.
+            args: Positional arguments, the same for every slot.
+            indices: Slots to ask; None: all.
+            kwargs: Keyword arguments, the same for every slot.
+        """
+        raise AttributeError(f"{type(self).__name__} has no per-slot {name!r}")
+
+    def set_slots(self, name: str, value: Any, indices: Sequence[int] | None = None) -> None:
+        """Sets an attribute of the environments."""
+        raise AttributeError(f"{type(self).__name__} has no per-slot {name!r}")
+
+    # What everybody uses
+
+    def reset_slots(
+        self, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Starts a new episode in every slot.
+
+        Args:
+            seed: An int seeds slot `i` with `seed + i`; a sequence has one entry a slot; None leaves the random
+                streams where they are.
+            options: Passed to each environment's `reset`.
+
+        Returns:
+            The batched observation and one info dictionary a slot.
+
+        Raises:
+            ArgumentError: The number of seeds is not the number of slots.
+            NonFiniteError: An observation holds NaN or infinity.
+        """
+        if seed is None:
+            seeds: list[int | None] = [None] * self.num_envs
+        elif isinstance(seed, int | np.integer):
+            seeds = [int(seed) + index for index in range(self.num_envs)]
+        else:
+            seeds = list(seed)
+            if len(seeds) != self.num_envs:
+                raise ArgumentError("seed", seed, f"{self.num_envs} slots need as many seeds", "Pass one int.")
+        self.step_count = 0
+        self.seconds_stepping = 0.0
+        self._returns[:] = 0.0
+        self._lengths[:] = 0
+        self._started = time.time()
+        observations, infos = self._reset(seeds, options)
+        self._check_observations(observations)
+        return observations, infos
+
+    def step_slots(self, actions: Any) -> SlotStep:
+        """Steps every slot.
+
+        Args:
+            actions: Batched action, leading axis `num_envs`; rows of absent slots are ignored.
+
+        Returns:
+            What the step brought; see `SlotStep`.
+
+        Raises:
+            NonFiniteError: An observation or reward is NaN or infinite.
+        """
+        started = time.perf_counter()
+        step = self._step(actions)
+        self.seconds_stepping += time.perf_counter() - started
+        self.step_count += 1
+        if not np.isfinite(step.rewards).all():
+            index = int(np.flatnonzero(~np.isfinite(step.rewards))[0])
+            raise NonFiniteError("reward", index, self.step_count, float(step.rewards[index]))
+        self._check_observations(step.observations)
+        acted = step.acted
+        self._returns += step.rewards * acted
+        self._lengths += acted
+        for index in np.flatnonzero((step.terminated | step.truncated) & acted):
+            if self._float_observations and index in step.final_observations:
+                self._check_observation(step.final_observations[index], int(index))
+            self._finish_episode(step.infos, int(index))
+        return step
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts a new episode in every slot, in gymnasium's form; see `reset_slots`."""
+        observations, infos = self.reset_slots(seed, options)
+        return observations, self._merge_infos(dict(enumerate(infos)))
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Steps every slot, in gymnasium's form for same-step autoreset; see `step_slots`.
+
+        The info has `"final_obs"` and `"final_info"` for ended episodes, and `"present"`, the mask of the slots that
+        hold somebody.
+        """
+        step = self.step_slots(actions)
+        merged: dict[str, Any] = {}
+        for index, info in enumerate(step.infos):
+            if index in step.final_observations:
+                final = {"final_obs": step.final_observations[index], "final_info": info}
+                merged = self._add_info(merged, final, index)
+                info = step.reset_infos.get(index, {})
+            merged = self._add_info(merged, info, index)
+        merged["present"] = step.present.copy()
+        return step.observations, step.rewards, step.terminated, step.truncated, merged
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Returns one rendered frame a slot."""
+        return tuple(self.render_slots())
+
+    # Bits that subclasses share
+
+    def split_actions(self, actions: Any) -> Any:
+        """Returns something to index by slot: the array itself, or a list for structured actions."""
+        if isinstance(self.single_action_space, _ARRAY_SPACES):
+            return actions
+        return list(iterate(self.action_space, actions))
+
+    def stack(self, observations: Sequence[Any]) -> Any:
+        """Copies one observation a slot into a new batch of the space's own dtype."""
+        space = self.single_observation_space
+        if isinstance(space, _ARRAY_SPACES):
+            return _stack_array(space, observations)
+        if isinstance(space, spaces.Dict) and all(isinstance(s, _ARRAY_SPACES) for s in space.spaces.values()):
+            return {
+                key: _stack_array(subspace, [observation[key] for observation in observations])
+                for key, subspace in space.spaces.items()
+            }
+        return concatenate(space, observations, create_empty_array(space, n=len(observations)))
+
+    def copy_observation(self, observation: Any) -> Any:
+        """Copies one observation, in the space's dtype, so that a later reset cannot change it."""
+        space = self.single_observation_space
+        if isinstance(space, _ARRAY_SPACES):
+            return np.array(observation, dtype=space.dtype)
+        if isinstance(space, spaces.Dict):
+            return {
+                key: np.array(observation[key], dtype=subspace.dtype)
+                if isinstance(subspace, _ARRAY_SPACES)
+                else deepcopy(observation[key])
+                for key, subspace in space.spaces.items()
+            }
+        return deepcopy(observation)
+
+    def observation_of(self, observations: Any, index: int) -> Any:
+        """Copies the observation of one slot out of a batch."""
+        if isinstance(observations, dict):
+            return {key: self.observation_of(value, index) for key, value in observations.items()}
+        if isinstance(observations, tuple):
+            if isinstance(self.single_observation_space, spaces.Tuple):
+                return tuple(self.observation_of(value, index) for value in observations)
+            return deepcopy(observations[index])
+        return np.array(observations[index])
+
+    def _merge_infos(self, infos: dict[int, dict[str, Any]]) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for index, info in infos.items():
+            merged = self._add_info(merged, info, index)
+        return merged
+
+    def _finish_episode(self, infos: list[dict[str, Any]], index: int) -> None:
+        info = dict(infos[index])
+        episode_return = info.pop(RAW_RETURN_KEY, self._returns[index])
+        info["episode"] = {
+            "r": float(episode_return),
+            "l": int(self._lengths[index]),
+            "t": round(time.time() - self._started, 6),
+        }
+        infos[index] = info
+        self._returns[index] = 0.0
+        self._lengths[index] = 0
+
+    def _check_observations(self, observations: Any) -> None:
+        if not self._float_observations:
+            return
+        if isinstance(observations, np.ndarray):
+            if not np.isfinite(observations).all():
+                for index in range(self.num_envs):
+                    self._check_observation(observations[index], index)
+            return
+        for index in range(self.num_envs):
+            self._check_observation(self.observation_of(observations, index), index)
+
+    def _check_observation(self, observation: Any, index: int) -> None:
+        for part in _leaves(observation):
+            if part.dtype.kind == "f" and not np.isfinite(part).all():
+                raise NonFiniteError("observation", index, self.step_count, shorten(observation))
+
+    def __del__(self) -> None:
+        """Does nothing: only an explicit `close` may close, since the environments may be the caller's."""
+
+
+def _stack_array(space: gymnasium.Space[Any], observations: Sequence[Any]) -> NDArray[Any]:
+    batch = np.empty((len(observations), *(space.shape or ())), dtype=space.dtype)
+    for index, observation in enumerate(observations):
+        batch[index] = observation
+    return batch
+
+
+def _leaves(observation: Any) -> list[NDArray[Any]]:
+    if isinstance(observation, dict):
+        return [leaf for value in observation.values() for leaf in _leaves(value)]
+    if isinstance(observation, tuple | list):
+        return [leaf for value in observation for leaf in _leaves(value)]
+    leaf = np.asarray(observation)
+    return [leaf] if leaf.dtype != object else []
+
+
+def _has_floats(space: gymnasium.Space[Any]) -> bool:
+    if isinstance(space, spaces.Dict):
+        return any(_has_floats(subspace) for subspace in space.spaces.values())
+    if isinstance(space, spaces.Tuple):
+        return any(_has_floats(subspace) for subspace in space.spaces)
+    return isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f"

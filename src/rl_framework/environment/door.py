@@ -1,0 +1,358 @@
+"""The only way in for environments: whatever the user has becomes one `BatchedEnvironment`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+
+from rl_framework import registry
+from rl_framework.environment.adapter import AdaptedEnvironment, AdaptedSlots, EnvironmentAdapter, MultiSlotAdapter
+from rl_framework.environment.batch import BatchedEnvironment
+from rl_framework.environment.in_process import InProcessEnvironments, check_instance_count, record_raw_return
+from rl_framework.environment.vector import VectorEnvironments
+from rl_framework.errors import ArgumentError, EnvironmentSourceError, SpaceMismatchError
+
+__all__ = ["VECTORIZATIONS", "can_be_made_afresh", "choose_vectorization", "environment_id_of", "open_environments"]
+
+logger = logging.getLogger(__name__)
+
+VECTORIZATIONS = ("auto", "sync", "subprocess", "native")
+
+_ACCEPTED = (
+    "an environment id, a gymnasium.Env, a list of environments, a zero-argument factory or a list of these, "
+    "a (stub_environment, factory) pair, a gymnasium VectorEnv, or a Stable-Baselines3 VecEnv"
+)
+
+
+@dataclass(frozen=True)
+class _Single:
+    """One environment to be: made by a call, or there already."""
+
+    make: Callable[[], gymnasium.Env[Any, Any]] | None = None
+    instance: gymnasium.Env[Any, Any] | None = None
+
+
+def open_environments(
+    source: Any,
+    n_environments: int | None = None,
+    environment_kwargs: dict[str, Any] | None = None,
+    vectorization: str = "auto",
+    argument: str = "environments",
+) -> BatchedEnvironment:
+    """Turns whatever the user has into one batched environment.
+
+    Args:
+        source: An environment id or `EnvSpec`, one `gymnasium.Env`, a list of environments, a zero-argument factory
+            or a list of these, a `(stub_environment, factory)` pair, a `VectorEnv` of any autoreset mode, an SB3
+            `VecEnv`, the name of a registered adapter, or an object that a registered adapter accepts.
+        n_environments: How many to make from an id or a factory; None: one.
+        environment_kwargs: Arguments for `gymnasium.make`, for the factory, or for the adapter's `setup`.
+        vectorization: "sync" (one after the other in this process), "subprocess" (a process each), "native" (the
+            environment's own vectorized form, whose random stream differs), or "auto"; see `choose_vectorization`.
+        argument: Name of the argument the source came from, for errors.
+
+    Returns:
+        The batch. Closing it closes what was made here and nothing of the caller's.
+
+    Raises:
+        EnvironmentSourceError: The source is empty, unknown, or nothing that the door knows.
+        SpaceMismatchError: The environments differ in their spaces.
+        ArgumentError: An argument does not fit the source.
+    """
+    if vectorization not in VECTORIZATIONS:
+        raise ArgumentError("vectorization", vectorization, f"must be one of {', '.join(VECTORIZATIONS)}")
+    if n_environments is not None and (isinstance(n_environments, bool) or n_environments < 1):
+        raise ArgumentError("n_environments", n_environments, "must be at least 1")
+    if isinstance(source, BatchedEnvironment):
+        raise EnvironmentSourceError(argument, source, "this batch is open already", f"Give {_ACCEPTED}.")
+    vectorized = _open_vectorized(source, n_environments, vectorization, argument)
+    if vectorized is not None:
+        return vectorized
+    kwargs = dict(environment_kwargs or {})
+    slots = _open_multi_slot(source, n_environments, kwargs, argument)
+    if slots is not None:
+        return slots
+    if vectorization == "native":
+        return _open_native(source, n_environments or 1, kwargs, argument)
+    stub, singles = _list_singles(source, n_environments, kwargs, argument)
+    chosen, reason = choose_vectorization(vectorization, len(singles))
+    if chosen == "subprocess":
+        batch: BatchedEnvironment = _open_subprocesses(singles, argument)
+    else:
+        batch = _open_in_process(singles, argument)
+    batch.vectorization, batch.vectorization_reason = chosen, reason
+    if stub is not None:
+        _check_against_stub(stub, batch, argument)
+    return batch
+
+
+def choose_vectorization(asked: str, n_environments: int) -> tuple[str, str]:
+    """The rule behind `vectorization="auto"`.
+
+    In-process stepping is chosen always: with cheap environments, processes were measured to be 3 to 10 times
+    slower, and what an environment costs cannot be known without stepping it, which would disturb its random
+    stream. Training measures the cost and says in the log when processes are worth trying. The native form is never
+    chosen, because its random stream differs from that of single environments.
+
+    Args:
+        asked: What the user asked for.
+        n_environments: How many environments there will be.
+
+    Returns:
+        The choice and the reason for it, both of which are recorded with the run.
+    """
+    if asked != "auto":
+        return asked, "asked for"
+    if n_environments == 1:
+        return "sync", "there is one environment"
+    return "sync", "processes cost more than they gain unless a step is expensive; training measures that and says so"
+
+
+def can_be_made_afresh(source: Any) -> bool:
+    """Tells whether environments of their own can be made from a source, apart from those that are in use."""
+    if isinstance(source, str | EnvSpec):
+        return True
+    if _is_pair(source):
+        return True
+    if isinstance(source, list | tuple):
+        return bool(source) and all(can_be_made_afresh(part) for part in source)
+    return _is_factory(source)
+
+
+def environment_id_of(source: Any) -> str | None:
+    """Returns the gymnasium id behind a source, if it can be told without making an environment."""
+    if isinstance(source, str):
+        return source
+    if isinstance(source, EnvSpec):
+        return source.id
+    if isinstance(source, list | tuple) and source:
+        return environment_id_of(source[0])
+    spec = getattr(source, "spec", None)
+    return spec.id if isinstance(spec, EnvSpec) else None
+
+
+def _is_factory(source: Any) -> bool:
+    return callable(source) and not isinstance(source, gymnasium.Env | VectorEnv)
+
+
+def _is_pair(source: Any) -> bool:
+    return (
+        isinstance(source, tuple)
+        and len(source) == 2
+        and isinstance(source[0], gymnasium.Env)
+        and _is_factory(source[1])
+    )
+
+
+def _is_vec_env(source: Any) -> bool:
+    # Nobody can hold a VecEnv without having imported the module that defines it.
+    base = sys.modules.get("stable_baselines3.common.vec_env.base_vec_env")
+    return base is not None and isinstance(source, base.VecEnv)
+
+
+def _open_vectorized(
+    source: Any, n_environments: int | None, vectorization: str, argument: str, owned: bool = False
+) -> BatchedEnvironment | None:
+    if isinstance(source, VectorEnv):
+        batch: BatchedEnvironment = VectorEnvironments(source, owned=owned, argument=argument)
+    elif _is_vec_env(source):
+        from rl_framework.environment.sb3 import VecEnvSlots
+
+        batch = VecEnvSlots(source)
+    else:
+        return None
+    check_instance_count(n_environments, batch.num_envs, argument, source)
+    if vectorization != "auto":
+        raise ArgumentError(
+            "vectorization", vectorization, f"{argument} is vectorized already", 'Leave vectorization="auto".'
+        )
+    return batch
+
+
+def _adapter_class_for(source: Any) -> type[EnvironmentAdapter] | None:
+    if isinstance(source, str):
+        return registry.environment_adapters.get(source) if source in registry.environment_adapters else None
+    for name in registry.environment_adapters:
+        adapter_class: type[EnvironmentAdapter] = registry.environment_adapters.get(name)
+        if adapter_class.accepts(source):
+            return adapter_class
+    return None
+
+
+def _open_multi_slot(
+    source: Any, n_environments: int | None, kwargs: dict[str, Any], argument: str
+) -> BatchedEnvironment | None:
+    if isinstance(source, gymnasium.Env | EnvSpec | list | tuple):
+        return None
+    adapter_class = _adapter_class_for(source)
+    if adapter_class is None or not issubclass(adapter_class, MultiSlotAdapter):
+        return None
+    adapters = [adapter_class() for _ in range(n_environments or 1)]
+    for adapter in adapters:
+        adapter.setup(source, **kwargs)
+    return AdaptedSlots(adapters, owned=True, argument=argument)
+
+
+def _list_singles(
+    source: Any, n_environments: int | None, kwargs: dict[str, Any], argument: str
+) -> tuple[gymnasium.Env[Any, Any] | None, list[_Single]]:
+    if _is_pair(source):
+        stub, factory = source
+        return stub, [_single(factory, kwargs, argument)] * (n_environments or 1)
+    if isinstance(source, list | tuple):
+        if not source:
+            raise EnvironmentSourceError(argument, source, "holds no environment", f"Give {_ACCEPTED}.")
+        check_instance_count(n_environments, len(source), argument, source)
+        return None, [_single(part, kwargs, argument) for part in source]
+    single = _single(source, kwargs, argument)
+    if single.instance is not None:
+        check_instance_count(n_environments, 1, argument, source)
+        return None, [single]
+    return None, [single] * (n_environments or 1)
+
+
+def _single(source: Any, kwargs: dict[str, Any], argument: str) -> _Single:
+    if isinstance(source, gymnasium.Env):
+        if kwargs:
+            raise ArgumentError(
+                "environment_kwargs", kwargs, f"{argument} is made already", "Give an id or a factory instead."
+            )
+        return _Single(instance=source)
+    if isinstance(source, VectorEnv) or _is_vec_env(source):
+        raise EnvironmentSourceError(
+            argument, source, "a vectorized environment cannot be one of a list", "Give it alone."
+        )
+    adapter_class = _adapter_class_for(source)
+    if adapter_class is not None:
+        return _Single(make=partial(_make_adapted, adapter_class, source, kwargs))
+    if isinstance(source, str | EnvSpec):
+        return _Single(make=partial(_make_from_id, source, kwargs, argument))
+    if _is_pair(source):
+        return _single(source[1], kwargs, argument)
+    if _is_factory(source):
+        return _Single(make=partial(_make_from_factory, source, kwargs, argument))
+    problem = "there is no environment" if source is None else f"a {type(source).__name__} is no environment"
+    raise EnvironmentSourceError(
+        argument, source, problem, f"Give {_ACCEPTED}, or register an adapter for it (EnvironmentAdapter)."
+    )
+
+
+def _make_adapted(
+    adapter_class: type[EnvironmentAdapter], source: Any, kwargs: dict[str, Any]
+) -> gymnasium.Env[Any, Any]:
+    adapter = adapter_class()
+    adapter.setup(source, **kwargs)
+    return AdaptedEnvironment(adapter)
+
+
+def _make_from_id(source: str | EnvSpec, kwargs: dict[str, Any], argument: str) -> gymnasium.Env[Any, Any]:
+    try:
+        return gymnasium.make(source, **kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise EnvironmentSourceError(argument, source, f"a package that it needs is missing: {error}") from error
+    except gymnasium.error.UnregisteredEnv as error:
+        raise EnvironmentSourceError(
+            argument,
+            source,
+            f"gymnasium does not know this id: {error}",
+            "Import the package that registers it before this call, or give a factory.",
+        ) from error
+    except (gymnasium.error.Error, TypeError) as error:
+        raise EnvironmentSourceError(argument, source, f"gymnasium could not make it: {error}") from error
+
+
+def _make_from_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argument: str) -> gymnasium.Env[Any, Any]:
+    made = factory(**kwargs)
+    if isinstance(made, gymnasium.Env):
+        return made
+    adapter_class = _adapter_class_for(made)
+    if adapter_class is not None:
+        return _make_adapted(adapter_class, made, {})
+    raise EnvironmentSourceError(
+        argument, factory, f"the factory returned a {type(made).__name__}", "It must return a gymnasium.Env."
+    )
+
+
+def _open_in_process(singles: Sequence[_Single], argument: str) -> BatchedEnvironment:
+    environments: list[gymnasium.Env[Any, Any]] = []
+    owned: list[bool] = []
+    try:
+        for single in singles:
+            made = single.make is not None
+            environments.append(single.make() if single.make is not None else single.instance)  # type: ignore[arg-type]
+            owned.append(made)
+        return InProcessEnvironments(environments, owned, argument)
+    except BaseException:
+        for environment, is_owned in zip(environments, owned, strict=False):
+            if is_owned:
+                environment.close()
+        raise
+
+
+def _make_recorded(make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
+    environment = make()
+    record_raw_return(environment)
+    return environment
+
+
+def _open_subprocesses(singles: Sequence[_Single], argument: str) -> BatchedEnvironment:
+    factories = []
+    for single in singles:
+        if single.make is None:
+            raise ArgumentError(
+                "vectorization",
+                "subprocess",
+                f"{argument} holds environments that live in this process",
+                "Give an id or a zero-argument factory.",
+            )
+        factories.append(partial(_make_recorded, single.make))
+    import multiprocessing
+
+    # As Stable-Baselines3 does: a forked child of a process with threads (torch's) can deadlock.
+    context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    try:
+        vector = AsyncVectorEnv(factories, context=context, autoreset_mode=AutoresetMode.SAME_STEP)
+    except RuntimeError as error:
+        if "space" not in str(error):
+            raise
+        raise SpaceMismatchError(
+            argument, factories, str(error), "Environments trained or evaluated together need equal spaces."
+        ) from error
+    batch = VectorEnvironments(vector, owned=True, argument=argument)
+    probe = factories[0]()
+    batch.environment_id = probe.spec.id if probe.spec is not None else None
+    probe.close()
+    return batch
+
+
+def _open_native(source: Any, count: int, kwargs: dict[str, Any], argument: str) -> BatchedEnvironment:
+    spec = source if isinstance(source, EnvSpec) else None
+    if isinstance(source, str):
+        spec = gymnasium.registry.get(source)
+    if spec is None or spec.vector_entry_point is None:
+        raise ArgumentError(
+            "vectorization", "native", f"{argument}={source!r} has no vectorized form of its own", 'Use "sync".'
+        )
+    vector = gymnasium.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **kwargs)
+    batch = VectorEnvironments(vector, owned=True, argument=argument)
+    batch.environment_id = spec.id
+    batch.vectorization, batch.vectorization_reason = "native", "asked for"
+    return batch
+
+
+def _check_against_stub(stub: gymnasium.Env[Any, Any], batch: BatchedEnvironment, argument: str) -> None:
+    for kind in ("observation_space", "action_space"):
+        promised, found = getattr(stub, kind), getattr(batch, f"single_{kind}")
+        if promised != found:
+            batch.close()
+            raise SpaceMismatchError(
+                argument, stub, f"the stub environment has {kind} {promised}, the factory makes {found}"
+            )

@@ -1,0 +1,251 @@
+"""The only bridge between the door's batched environments and Stable-Baselines3's `VecEnv`, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from rl_framework.environment.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep
+from rl_framework.errors import NotTrainedError
+
+__all__ = ["ExportedVecEnv", "SpacesOnlyVecEnv", "VecEnvSlots", "export_to_vec_env"]
+
+
+def export_to_vec_env(batch: BatchedEnvironment) -> VecEnv:
+    """Returns the `VecEnv` that Stable-Baselines3 trains on; one that the user brought is returned unchanged."""
+    return batch.vec_env if isinstance(batch, VecEnvSlots) else ExportedVecEnv(batch)
+
+
+class ExportedVecEnv(VecEnv):
+    """A batched environment in Stable-Baselines3's form.
+
+    Observations, rewards (float32) and infos (`terminal_observation`, `TimeLimit.truncated`, `episode`) are what
+    `DummyVecEnv` over `Monitor` would give, so that training is the same to the last bit.
+
+    Attributes:
+        batch: The environment behind it.
+        acted: Shape `(num_envs,)`, bool: which rows of the last step are transitions.
+    """
+
+    def __init__(self, batch: BatchedEnvironment) -> None:
+        self.batch = batch
+        self.acted = batch.present
+        self._actions: Any = None
+        # The learner draws from its action space; an environment that draws from its own must not be disturbed.
+        super().__init__(batch.num_envs, batch.single_observation_space, deepcopy(batch.single_action_space))
+        self.metadata = batch.metadata
+        self.render_mode = batch.render_mode
+
+    def reset(self) -> VecEnvObs:
+        """Starts a new episode in every slot, with the seeds given to `seed` before, which are used once."""
+        options = next((options for options in self._options if options), None)
+        observations, infos = self.batch.reset_slots(self._seeds, options)
+        self.reset_infos = infos
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Takes the actions of the next step."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Steps every slot."""
+        step = self.batch.step_slots(self._actions)
+        self.acted = step.acted
+        dones = step.terminated | step.truncated
+        infos = []
+        for index, given in enumerate(step.infos):
+            info = dict(given)
+            info.pop(RAW_RETURN_KEY, None)
+            info["TimeLimit.truncated"] = bool(step.truncated[index] and not step.terminated[index])
+            if dones[index]:
+                info["terminal_observation"] = step.final_observations.get(index)
+                self.reset_infos[index] = step.reset_infos.get(index, {})
+            infos.append(info)
+        return step.observations, step.rewards.astype(np.float32), dones, infos
+
+    def close(self) -> None:
+        """Closes what the door made, nothing of the caller's."""
+        self.batch.close()
+
+    def get_images(self) -> Sequence[Any]:
+        """Returns one frame a slot."""
+        return self.batch.render_slots()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Returns an attribute of the environments in the slots."""
+        if attr_name == "render_mode" and not hasattr(self, "render_mode"):  # asked for by VecEnv.__init__
+            return [self.batch.render_mode] * self.num_envs
+        return self.batch.call_slots(attr_name, indices=list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Sets an attribute of the environments in the slots."""
+        self.batch.set_slots(attr_name, value, list(self._get_indices(indices)))
+
+    def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any) -> Any:
+        """Calls a method of the environments in the slots."""
+        return self.batch.call_slots(
+            method_name, *method_args, indices=list(self._get_indices(indices)), **method_kwargs
+        )
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        """Tells which slots are wrapped; `Monitor` always, because its info is given here."""
+        wanted = list(self._get_indices(indices))
+        if issubclass(wrapper_class, Monitor):
+            return [True] * len(wanted)
+        layers = getattr(self.batch, "environments", None)
+        if layers is None:
+            return [False] * len(wanted)
+        from stable_baselines3.common.env_util import is_wrapped
+
+        return [is_wrapped(layers[index], wrapper_class) for index in wanted]
+
+
+class VecEnvSlots(BatchedEnvironment):
+    """A `VecEnv` that the user brought, in the door's form, to evaluate and to film with it.
+
+    The statistics of a `VecNormalize` anywhere in it stay as they are, and its original rewards are given. Original
+    observations are given when `VecNormalize` is the outermost layer, since the agent then normalises by itself.
+    The `VecEnv` is the caller's and is never closed.
+    """
+
+    def __init__(self, vec_env: VecEnv) -> None:
+        self.vec_env = vec_env
+        self._normalize = _find_normalize(vec_env)
+        self.metadata = dict(getattr(vec_env, "metadata", None) or {})
+        self.render_mode = vec_env.render_mode
+        original = vec_env.venv if isinstance(vec_env, VecNormalize) else vec_env
+        super().__init__(vec_env.num_envs, original.observation_space, vec_env.action_space)
+        self.vectorization_reason = "a VecEnv of Stable-Baselines3"
+
+    def _reset(self, seeds: list[int | None], options: dict[str, Any] | None) -> tuple[Any, list[dict[str, Any]]]:
+        if any(seed is not None for seed in seeds):
+            self.vec_env.seed(seeds[0])
+        if options:
+            self.vec_env.set_options(options)
+        with _Frozen(self._normalize):
+            observations = self.vec_env.reset()
+        # Only DummyVecEnv and its like keep the infos of a reset.
+        infos = getattr(self.vec_env, "reset_infos", None) or [{}] * self.num_envs
+        return self._original(observations), [dict(info) for info in infos]
+
+    def _step(self, actions: Any) -> SlotStep:
+        with _Frozen(self._normalize):
+            observations, rewards, dones, infos = self.vec_env.step(actions)
+        if self._normalize is not None:
+            rewards = self._normalize.get_original_reward()
+        truncated = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos]) & dones
+        step = SlotStep(
+            observations=self._original(observations),
+            rewards=np.asarray(rewards, dtype=np.float64),
+            terminated=dones & ~truncated,
+            truncated=truncated,
+            infos=[dict(info) for info in infos],
+            acted=self.present,
+            present=self.present,
+        )
+        for index in np.flatnonzero(dones):
+            info = step.infos[index]
+            if "terminal_observation" in info:
+                final = info["terminal_observation"]
+                if isinstance(self.vec_env, VecNormalize):
+                    final = self.vec_env.unnormalize_obs(final)
+                step.final_observations[int(index)] = final
+            if "episode" in info:  # written by Monitor, under any wrapper that changes rewards
+                info[RAW_RETURN_KEY] = info["episode"]["r"]
+        return step
+
+    def _original(self, observations: Any) -> Any:
+        if isinstance(self.vec_env, VecNormalize):
+            return self.vec_env.get_original_obs()
+        if isinstance(observations, dict):
+            return {key: np.array(value) for key, value in observations.items()}
+        return np.array(observations)
+
+    def render_slots(self) -> list[Any]:
+        """Returns one rendered frame a slot."""
+        return list(self.vec_env.get_images())
+
+    def call_slots(self, name: str, *args: Any, indices: Sequence[int] | None = None, **kwargs: Any) -> list[Any]:
+        """Calls a method of the environments, or reads an attribute; see the base class."""
+        values = self.vec_env.get_attr(name, indices)
+        if any(callable(value) for value in values) or args or kwargs:
+            return list(self.vec_env.env_method(name, *args, indices=indices, **kwargs))
+        return list(values)
+
+    def set_slots(self, name: str, value: Any, indices: Sequence[int] | None = None) -> None:
+        """Sets an attribute of the environments."""
+        self.vec_env.set_attr(name, value, indices)
+
+
+class _Frozen:
+    """Keeps a `VecNormalize` from learning inside the block."""
+
+    def __init__(self, normalize: VecNormalize | None) -> None:
+        self._normalize = normalize
+        self._training = False
+
+    def __enter__(self) -> None:
+        if self._normalize is not None:
+            self._training, self._normalize.training = self._normalize.training, False
+
+    def __exit__(self, *exception: object) -> None:
+        if self._normalize is not None:
+            self._normalize.training = self._training
+
+
+def _find_normalize(vec_env: VecEnv) -> VecNormalize | None:
+    layer: Any = vec_env
+    while layer is not None:
+        if isinstance(layer, VecNormalize):
+            return layer
+        layer = getattr(layer, "venv", None)
+    return None
+
+
+class SpacesOnlyVecEnv(VecEnv):
+    """Stands for environments that are not there, so that an agent can be rebuilt from its spaces."""
+
+    def __init__(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], num_envs: int = 1
+    ) -> None:
+        self.render_mode = None
+        super().__init__(num_envs, observation_space, action_space)
+
+    def reset(self) -> VecEnvObs:
+        """Refuses: there is nothing to reset."""
+        raise NotTrainedError("stepping; this agent has no environments, which")
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Refuses: there is nothing to step."""
+        self.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Refuses: there is nothing to step."""
+        raise NotTrainedError("stepping; this agent has no environments, which")
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Returns None for every environment."""
+        return [None] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Changes nothing."""
+
+    def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        """Returns None for every environment."""
+        return [None] * self.num_envs
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        """Says no for every environment."""
+        return [False] * self.num_envs

@@ -1,0 +1,174 @@
+"""Every exception a user can meet.
+
+All of them derive from `RLFrameworkError`. A message names the argument, the value that was given, what is wrong
+with it and what to do instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib.util import find_spec
+
+__all__ = [
+    "ArgumentError",
+    "BundleError",
+    "ConnectorError",
+    "EnvironmentSourceError",
+    "MissingExtraError",
+    "NonFiniteError",
+    "NotTrainedError",
+    "RLFrameworkError",
+    "RecordingError",
+    "SeedConflictError",
+    "SpaceMismatchError",
+    "UnknownNameError",
+    "UnsavableError",
+    "UnsupportedSpaceError",
+    "require_extra",
+]
+
+_VALUE_LENGTH = 200
+
+
+class RLFrameworkError(Exception):
+    """Base class of everything that this package raises on purpose."""
+
+
+def shorten(value: object) -> str:
+    """Represents a value in at most a line, for an error message."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _VALUE_LENGTH else text[: _VALUE_LENGTH - 1] + "…"
+
+
+class ArgumentError(RLFrameworkError, ValueError):
+    """An argument has a value that cannot be used.
+
+    Attributes:
+        argument: Name of the argument, as the caller wrote it.
+        value: The value that was given.
+    """
+
+    def __init__(self, argument: str, value: object, problem: str, remedy: str = "") -> None:
+        self.argument = argument
+        self.value = value
+        message = f"{argument}={shorten(value)}: {problem}"
+        if remedy:
+            message = f"{message.rstrip('.')}. {remedy}"
+        super().__init__(message)
+
+
+class EnvironmentSourceError(ArgumentError):
+    """What was given as environments holds none, or is nothing that the door knows."""
+
+
+class SpaceMismatchError(ArgumentError):
+    """Environments that should be alike have different spaces, or an agent meets spaces it was not built for."""
+
+
+class UnsupportedSpaceError(ArgumentError):
+    """An algorithm cannot take this observation or action space."""
+
+
+class SeedConflictError(ArgumentError):
+    """Two seeds were given and they disagree."""
+
+
+class UnsavableError(ArgumentError):
+    """An agent configured this way could not be saved; raised before training, so that no work is lost."""
+
+
+class UnknownNameError(ArgumentError):
+    """A name is not known; the message suggests the nearest ones.
+
+    Attributes:
+        suggestions: Known names that look like the unknown one, nearest first.
+    """
+
+    def __init__(self, argument: str, name: str, known: Iterable[str], remedy: str = "") -> None:
+        names = sorted(known)
+        by_lower_case = {known_name.lower(): known_name for known_name in names}
+        close = get_close_matches(str(name).lower(), by_lower_case, n=3, cutoff=0.5)
+        self.suggestions = [by_lower_case[match] for match in close]
+        hint = f"Did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
+        listing = f"Known: {', '.join(names) if names else 'none'}."
+        super().__init__(argument, name, "not known", " ".join(part for part in (hint, listing, remedy) if part))
+
+
+class NonFiniteError(RLFrameworkError, ValueError):
+    """An environment returned NaN or infinity.
+
+    Attributes:
+        environment_index: Which environment of the batch.
+        step: Steps the batch had taken since its first reset (0: the reset itself).
+        kind: "observation" or "reward".
+        value: The value that is not finite.
+    """
+
+    def __init__(self, kind: str, environment_index: int, step: int, value: object) -> None:
+        self.kind = kind
+        self.environment_index = environment_index
+        self.step = step
+        self.value = value
+        super().__init__(
+            f"environment {environment_index} returned a non-finite {kind} at step {step}: {shorten(value)}. "
+            "Correct the environment: one NaN that enters the network makes all its weights NaN."
+        )
+
+
+class NotTrainedError(RLFrameworkError, RuntimeError):
+    """The agent has no model yet."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} needs a trained agent: call `train(...)` or `load_from_file(...)` first")
+
+
+class BundleError(RLFrameworkError):
+    """A bundle (an agent on disk) is damaged, hostile, or from a newer version. Nothing of it was used."""
+
+
+class ConnectorError(RLFrameworkError):
+    """A connector could not deliver or fetch. The local copy is untouched."""
+
+
+class RecordingError(RLFrameworkError):
+    """A video could not be recorded."""
+
+
+# What a user has to type for each optional part. The second entry is a further line for what an extra cannot say.
+_IMITATION_LINE = "pip install --no-deps imitation==1.0.1"
+_EXTRAS: dict[str, tuple[str, ...]] = {
+    "classic-control": (),
+    "imitation": (_IMITATION_LINE,),
+    "tensorboard": (),
+    "video": (),
+}
+
+
+class MissingExtraError(RLFrameworkError, ImportError):
+    """An optional part is not installed; the message holds the command that installs it.
+
+    Attributes:
+        extra: Name of the extra in this distribution's metadata.
+    """
+
+    def __init__(self, extra: str, needed_for: str, module: str) -> None:
+        self.extra = extra
+        commands = " && ".join((f'pip install "rl-framework[{extra}]"', *_EXTRAS.get(extra, ())))
+        super().__init__(f"{module!r} is needed for {needed_for}: {commands}", name=module)
+
+
+def require_extra(extra: str, needed_for: str, *modules: str) -> None:
+    """Checks that the modules of an extra can be imported, without importing them.
+
+    Args:
+        extra: The extra that installs them.
+        needed_for: What the user asked for, such as a class name.
+        modules: Top-level module names.
+
+    Raises:
+        MissingExtraError: One of them is not installed.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise MissingExtraError(extra, needed_for, module)

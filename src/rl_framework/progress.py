@@ -1,0 +1,40 @@
+"""Progress bars, in terminals and notebooks, that stay away where nobody looks."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+__all__ = ["in_notebook", "progress_bar"]
+
+
+def in_notebook() -> bool:
+    """Tells whether this code runs in a Jupyter kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def progress_bar(
+    total: int, description: str, unit: str = "it", *, enabled: bool = True, delay: float = 1.0, leave: bool = False
+) -> Any:
+    """Returns a tqdm progress bar.
+
+    Args:
+        total: How many units the work has.
+        description: What is going on, in a word or two.
+        unit: What is counted.
+        enabled: False gives a bar that shows nothing.
+        delay: Seconds before it appears, so that quick work shows none.
+        leave: Whether the finished bar stays on screen.
+
+    Returns:
+        A `tqdm` object; nothing is shown when standard error is neither a terminal nor a notebook.
+    """
+    with warnings.catch_warnings():
+        # Without ipywidgets tqdm falls back to text and warns; the text is good enough.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    visible = enabled and (in_notebook() or (sys.stderr is not None and sys.stderr.isatty()))
+    return tqdm(total=total, desc=description, unit=unit, disable=not visible, delay=delay, leave=leave)

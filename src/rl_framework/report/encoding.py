@@ -1,0 +1,226 @@
+"""Frames in, video file out: H.264 in .mp4, or .gif."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_framework.errors import ArgumentError, NotTrainedError, RecordingError, require_extra
+from rl_framework.report.whole_file import replaced_when_whole
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["check_video_arguments", "encode_video"]
+
+Frame = npt.NDArray[np.uint8]
+
+_MODULES = {".mp4": "imageio_ffmpeg", ".gif": "PIL"}
+_HIGHEST_FPS = 1000
+# In hundredths of a second: browsers show a frame that lasts less for a tenth of a second.
+_SHORTEST_GIF_FRAME = 2
+_GIF_COLORS = 256
+_PALETTE_FRAMES = 16
+_PALETTE_PIXELS_PER_FRAME = 1 << 16
+
+
+def check_video_arguments(path: str | os.PathLike[str], fps: float | None) -> Path:
+    """Checks what can be checked before the first frame exists.
+
+    Raises:
+        ArgumentError: The ending of the path is neither .mp4 nor .gif, or `fps` is not between 0 and 1000.
+        MissingExtraError: The encoder is not installed.
+    """
+    target = Path(path)
+    module = _MODULES.get(target.suffix.lower())
+    if module is None:
+        raise ArgumentError("path", str(path), "a video's name ends with .mp4 or .gif")
+    if fps is not None and not 0 < fps <= _HIGHEST_FPS:
+        raise ArgumentError("fps", fps, f"must be above 0 and at most {_HIGHEST_FPS} frames per second")
+    require_extra("video", f"{target.suffix.lower()} videos", module)
+    return target
+
+
+def encode_video(frames: Iterable[Any], path: str | os.PathLike[str], fps: float = 30.0) -> Path:
+    """Writes frames into a video file that browsers play.
+
+    An .mp4 is H.264 with 4:2:0 colours, which need an even width and height: the last row or column is repeated where
+    one is odd. A .gif has 256 colours shared by all frames, at most 50 frames a second (above that, frames are left
+    out and the speed stays), and loops forever; its frames are kept in memory until the end.
+
+    Args:
+        frames: At least one, uint8, all of one shape: `(height, width, 3)` (RGB), `(height, width, 4)` (RGB and an
+            opacity, which is dropped) or `(height, width)` or `(height, width, 1)` (grey).
+        path: Ends with .mp4 or .gif. Missing folders are created, and an existing file is replaced when the new one
+            is whole.
+        fps: Frames per second.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: The ending of the path is another one, or `fps` is not between 0 and 1000.
+        MissingExtraError: The encoder is not installed.
+        RecordingError: There is no frame, a frame is not as described, or drawing or encoding failed. Nothing is left
+            at the path that was not there before.
+    """
+    target = check_video_arguments(path, fps)
+    write: Callable[[Iterator[Frame], Path, float], None] = (
+        _write_mp4 if target.suffix.lower() == ".mp4" else _write_gif
+    )
+    checked = _CheckedFrames(frames)
+    try:
+        # The first frame comes before the encoder starts: most of what can go wrong goes wrong there.
+        first = next(checked, None)
+        if first is None:
+            raise RecordingError(f"{target}: there is no frame to record")
+        with replaced_when_whole(target) as temporary:
+            write(chain((first,), checked), temporary, float(fps))
+    except (RecordingError, NotTrainedError):
+        raise
+    except Exception as error:
+        raise RecordingError(
+            f"{target}: the recording failed after {checked.count} frames, and nothing was written: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return target
+
+
+class _CheckedFrames(Iterator[Frame]):
+    """Counts frames and makes each a contiguous RGB array of the first one's shape."""
+
+    def __init__(self, frames: Iterable[Any]) -> None:
+        self.count = 0
+        self._frames = iter(frames)
+        self._shape: tuple[int, ...] | None = None
+
+    def __next__(self) -> Frame:
+        frame = next(self._frames)
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
+            kind = f"an array of {frame.dtype}" if isinstance(frame, np.ndarray) else f"a {type(frame).__name__}"
+            raise RecordingError(f"frame {self.count} is {kind}: a frame is a NumPy array of uint8, from 0 to 255")
+        if frame.ndim == 2:
+            frame = frame[:, :, np.newaxis]
+        if frame.ndim != 3 or frame.shape[2] not in (1, 3, 4) or 0 in frame.shape:
+            raise RecordingError(f"frame {self.count} has the shape {frame.shape}: it must be (height, width, 3)")
+        rgb = frame[:, :, :3] if frame.shape[2] >= 3 else np.repeat(frame, 3, axis=2)
+        if self._shape is not None and rgb.shape != self._shape:
+            raise RecordingError(
+                f"frame {self.count} has the shape {rgb.shape} and the ones before {self._shape}: "
+                "all frames of a video must have the same size"
+            )
+        self._shape = rgb.shape
+        self.count += 1
+        return np.ascontiguousarray(rgb)
+
+
+def _write_mp4(frames: Iterator[Frame], path: Path, fps: float) -> None:
+    import imageio_ffmpeg
+
+    first = _with_even_sizes(next(frames))
+    height, width = first.shape[:2]
+    writer = imageio_ffmpeg.write_frames(
+        str(path),
+        (width, height),
+        fps=fps,
+        pix_fmt_in="rgb24",
+        pix_fmt_out="yuv420p",
+        quality=None,
+        macro_block_size=2,
+        ffmpeg_log_level="error",
+        # faststart moves the index to the front, so that a browser can play before it has loaded everything.
+        output_params=["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart"],
+    )
+    with closing(writer):
+        writer.send(None)
+        writer.send(first)
+        for frame in frames:
+            writer.send(_with_even_sizes(frame))
+    if not _has_index(path):
+        # The writer does not report how ffmpeg ended.
+        raise RecordingError(f"{path.name}: ffmpeg ended before the video was whole; is the disk full?")
+
+
+def _with_even_sizes(frame: Frame) -> Frame:
+    height, width = frame.shape[:2]
+    if height % 2 == 0 and width % 2 == 0:
+        return frame
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _has_index(path: Path) -> bool:
+    """Says whether an .mp4 has its index (the box "moov"), without which nothing plays it."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        while len(header := file.read(8)) == 8:
+            size, kind = int.from_bytes(header[:4], "big"), header[4:]
+            if kind == b"moov":
+                return True
+            if size == 1:
+                size = int.from_bytes(file.read(8), "big") - 8
+            if size < 8:
+                return False
+            file.seek(size - 8, os.SEEK_CUR)
+    return False
+
+
+def _write_gif(frames: Iterator[Frame], path: Path, fps: float) -> None:
+    from PIL import Image
+
+    # The shared palette needs to have seen the end of the video, so the frames wait, packed: drawn frames shrink to
+    # about a hundredth.
+    shape: tuple[int, ...] = ()
+    packed: list[bytes] = []
+    starts: list[int] = []
+    count = 0
+    for count, frame in enumerate(frames, start=1):
+        # In hundredths of a second, the unit of the format; rounding the sum keeps the speed right on average.
+        start = round((count - 1) * 100 / fps)
+        if not starts or start - starts[-1] >= _SHORTEST_GIF_FRAME:
+            shape = frame.shape
+            packed.append(zlib.compress(frame.tobytes(), level=1))
+            starts.append(start)
+    end = max(round(count * 100 / fps), starts[-1] + _SHORTEST_GIF_FRAME)
+    durations = [later - earlier for earlier, later in pairwise([*starts, end])]
+
+    def unpack(index: int) -> Frame:
+        return np.frombuffer(zlib.decompress(packed[index]), dtype=np.uint8).reshape(shape)
+
+    samples = np.unique(np.linspace(0, len(packed) - 1, _PALETTE_FRAMES).astype(int))
+    palette = _shared_palette([unpack(index) for index in samples])
+
+    def images() -> Iterator[Image.Image]:
+        for index, duration in enumerate(durations):
+            image = Image.fromarray(unpack(index)).quantize(palette=palette, dither=Image.Dither.NONE)
+            image.info["duration"] = duration * 10
+            yield image
+
+    stream = images()
+    next(stream).save(path, save_all=True, append_images=stream, loop=0, optimize=False)
+
+
+def _shared_palette(frames: list[Frame]) -> Image.Image:
+    """Returns a one-row image whose palette suits all the frames: their very colours if there are few enough."""
+    from PIL import Image
+
+    pixels = [frame.reshape(-1, 3) for frame in frames]
+    thinned = np.concatenate([part[:: max(1, len(part) // _PALETTE_PIXELS_PER_FRAME)] for part in pixels])
+    codes = thinned.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    colors = np.unique(codes)
+    if len(colors) > _GIF_COLORS:
+        return Image.fromarray(thinned[np.newaxis]).quantize(_GIF_COLORS, dither=Image.Dither.NONE)
+    table = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=1).astype(np.uint8)
+    # The unused entries repeat a colour, so that none of them can attract a pixel.
+    table = np.concatenate([table, np.repeat(table[-1:], _GIF_COLORS - len(table), axis=0)])
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(table.tobytes())
+    return palette

@@ -1,0 +1,32 @@
+"""Training: what happens, and who listens."""
+
+from rl_framework.training.callback import Callback, Training
+from rl_framework.training.callbacks import PeriodicCheckpoint, PeriodicEvaluation, ProgressBar
+from rl_framework.training.events import (
+    CheckpointSaved,
+    EpisodeEnded,
+    Evaluated,
+    Event,
+    RolloutEnded,
+    TrainingEnded,
+    TrainingFailed,
+    TrainingStarted,
+    Updated,
+)
+
+__all__ = [
+    "Callback",
+    "CheckpointSaved",
+    "EpisodeEnded",
+    "Evaluated",
+    "Event",
+    "PeriodicCheckpoint",
+    "PeriodicEvaluation",
+    "ProgressBar",
+    "RolloutEnded",
+    "Training",
+    "TrainingEnded",
+    "TrainingFailed",
+    "TrainingStarted",
+    "Updated",
+]

@@ -1,0 +1,128 @@
+"""Who listens to training, and the handle they get."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from rl_framework.training.events import (
+    CheckpointSaved,
+    EpisodeEnded,
+    Evaluated,
+    Event,
+    RolloutEnded,
+    TrainingEnded,
+    TrainingFailed,
+    TrainingStarted,
+    Updated,
+)
+
+__all__ = ["Callback", "Training"]
+
+logger = logging.getLogger(__name__)
+
+
+class Callback:
+    """Base of everything that listens to training. Override what you need; every method does nothing by default.
+
+    Example:
+        ```python
+        class StopWhenSolved(Callback):
+            def on_episode_end(self, event, training):
+                if event.episode_return >= 500:
+                    training.stop("solved")
+        ```
+    """
+
+    def on_event(self, event: Event, training: Training) -> None:
+        """Receives every event; calls the method for its kind. Override it to treat all events alike."""
+        for kind, method in _METHODS.items():
+            if isinstance(event, kind):
+                getattr(self, method)(event, training)
+                return
+
+    def on_training_start(self, event: TrainingStarted, training: Training) -> None:
+        """Training is about to begin."""
+
+    def on_step(self, training: Training) -> None:
+        """Every slot has made one step. Called often: keep it short."""
+
+    def on_rollout_end(self, event: RolloutEnded, training: Training) -> None:
+        """A rollout was collected."""
+
+    def on_update(self, event: Updated, training: Training) -> None:
+        """The algorithm reported on its updates."""
+
+    def on_episode_end(self, event: EpisodeEnded, training: Training) -> None:
+        """An episode of a training environment ended."""
+
+    def on_evaluation(self, event: Evaluated, training: Training) -> None:
+        """The agent was evaluated in between."""
+
+    def on_checkpoint(self, event: CheckpointSaved, training: Training) -> None:
+        """A checkpoint is on disk."""
+
+    def on_training_end(self, event: TrainingEnded, training: Training) -> None:
+        """Training is over: finished, stopped by a callback, or interrupted by the user."""
+
+    def on_failure(self, event: TrainingFailed, training: Training) -> None:
+        """Training ended with an exception."""
+
+
+_METHODS: dict[type[Event], str] = {
+    TrainingStarted: "on_training_start",
+    RolloutEnded: "on_rollout_end",
+    Updated: "on_update",
+    EpisodeEnded: "on_episode_end",
+    Evaluated: "on_evaluation",
+    CheckpointSaved: "on_checkpoint",
+    TrainingEnded: "on_training_end",
+    TrainingFailed: "on_failure",
+}
+
+
+class Training:
+    """A running training: what callbacks may ask and do.
+
+    Attributes:
+        agent: The agent being trained.
+        total_timesteps: The value of `timestep` at which training will end.
+        timestep: Environment steps the agent has been trained on so far.
+        seed: Root of this training's seeds.
+        stop_reason: Why training is to stop early, or None.
+    """
+
+    def __init__(self, agent: Any, callbacks: Iterable[Callback], seed: int, timestep: int = 0) -> None:
+        self.agent = agent
+        self.seed = seed
+        self.timestep = timestep
+        self.total_timesteps = timestep
+        self.stop_reason: str | None = None
+        self.callbacks = list(callbacks)
+        self._steppers = [callback for callback in self.callbacks if type(callback).on_step is not Callback.on_step]
+
+    def emit(self, event: Event) -> None:
+        """Tells every callback about an event, in the order in which they were given."""
+        for callback in self.callbacks:
+            callback.on_event(event, self)
+
+    def emit_failure(self, error: BaseException) -> None:
+        """Tells every callback that training failed; one that fails at that keeps none of the others from knowing."""
+        event = TrainingFailed(timestep=self.timestep, error=error)
+        for callback in self.callbacks:
+            try:
+                callback.on_event(event, self)
+            except Exception as further_error:
+                logger.exception("%s failed while it was told of a failure", type(callback).__name__)
+                error.add_note(f"Further, {type(callback).__name__} failed while it was told: {further_error!r}")
+
+    def step(self, timestep: int) -> None:
+        """Takes note that every slot has made one step."""
+        self.timestep = timestep
+        for callback in self._steppers:
+            callback.on_step(self)
+
+    def stop(self, reason: str) -> None:
+        """Asks training to end after the current step."""
+        self.stop_reason = reason

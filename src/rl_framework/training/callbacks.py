@@ -1,0 +1,161 @@
+"""The callbacks that come with the framework."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rl_framework.errors import ArgumentError
+from rl_framework.evaluation.evaluate import check_n_eval_episodes
+from rl_framework.progress import progress_bar
+from rl_framework.seeding import derive_seed
+from rl_framework.training.callback import Callback, Training
+from rl_framework.training.events import (
+    CheckpointSaved,
+    EpisodeEnded,
+    Evaluated,
+    TrainingEnded,
+    TrainingFailed,
+    TrainingStarted,
+)
+
+__all__ = ["PeriodicCheckpoint", "PeriodicEvaluation", "ProgressBar"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Periodic(Callback):
+    """Acts at the first step at which another `every` timesteps are full."""
+
+    def __init__(self, every: int, argument: str = "every") -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ArgumentError(argument, every, "must be a number of timesteps of at least 1")
+        self.every = every
+        self._periods = 0
+
+    def on_training_start(self, event: TrainingStarted, training: Training) -> None:
+        self._periods = event.timestep // self.every
+
+    def on_step(self, training: Training) -> None:
+        periods = training.timestep // self.every
+        if periods > self._periods:
+            self._periods = periods
+            self.act(training)
+
+    def act(self, training: Training) -> None:
+        raise NotImplementedError
+
+
+class PeriodicEvaluation(_Periodic):
+    """Evaluates the agent every so many timesteps, on its own environments and random streams.
+
+    The same seed is used every time, so that the curve shows the agent and not the luck of the draw. It changes no
+    weight of the run.
+
+    Args:
+        environment: Where to evaluate; anything that `evaluate` takes. Not the training environments themselves.
+        every: Timesteps between evaluations.
+        n_eval_episodes: Episodes each time.
+        deterministic: Whether to take the most likely action instead of a sampled one.
+        n_environments: How many environments at once; None: chosen by `evaluate`.
+        environment_kwargs: For an id or a factory.
+        seed: Seed of the evaluations; None: a branch of the training's seed.
+    """
+
+    def __init__(
+        self,
+        environment: Any,
+        every: int,
+        n_eval_episodes: int = 10,
+        *,
+        deterministic: bool = False,
+        n_environments: int | None = None,
+        environment_kwargs: dict[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(every)
+        self.environment = environment
+        self.n_eval_episodes = check_n_eval_episodes(n_eval_episodes)
+        self.deterministic = deterministic
+        self.n_environments = n_environments
+        self.environment_kwargs = environment_kwargs
+        self.seed = seed
+
+    def act(self, training: Training) -> None:
+        """Evaluates and tells everybody."""
+        result = training.agent.evaluate(
+            evaluation_environment=self.environment,
+            n_eval_episodes=self.n_eval_episodes,
+            deterministic=self.deterministic,
+            seed=derive_seed(training.seed, "evaluation") if self.seed is None else self.seed,
+            n_environments=self.n_environments,
+            environment_kwargs=self.environment_kwargs,
+        )
+        low, high = result.confidence_interval()
+        metrics = {
+            "evaluation/mean_return": result.mean,
+            "evaluation/std_return": result.std,
+            "evaluation/iqm": result.iqm,
+            "evaluation/low": low,
+            "evaluation/high": high,
+            "evaluation/mean_length": float(result.lengths.mean()),
+        }
+        training.emit(Evaluated(timestep=training.timestep, metrics=metrics, result=result))
+
+
+class PeriodicCheckpoint(_Periodic):
+    """Saves the agent every so many timesteps, as `checkpoint_<timestep>.zip`.
+
+    Args:
+        directory: Where to; made if it is missing.
+        every: Timesteps between checkpoints.
+    """
+
+    def __init__(self, directory: str | Path, every: int) -> None:
+        super().__init__(every, "checkpoint_every")
+        self.directory = Path(directory)
+
+    def act(self, training: Training) -> None:
+        """Saves and tells everybody."""
+        path = self.directory / f"checkpoint_{training.timestep:012d}.zip"
+        training.agent.save_to_file(path)
+        training.emit(CheckpointSaved(timestep=training.timestep, path=path))
+
+
+class ProgressBar(Callback):
+    """A bar with steps, steps per second, time left, and the mean return of the last 100 episodes."""
+
+    def __init__(self, make_bar: Callable[..., Any] = progress_bar) -> None:
+        self._make_bar = make_bar
+        self._bar: Any = None
+        self._returns: deque[float] = deque(maxlen=100)
+
+    def on_training_start(self, event: TrainingStarted, training: Training) -> None:
+        """Shows the bar."""
+        self._bar = self._make_bar(
+            event.total_timesteps - event.timestep, "training", "step", delay=0.0, leave=True
+        )
+        self._start = event.timestep
+
+    def on_step(self, training: Training) -> None:
+        """Moves the bar."""
+        # tqdm itself draws no more often than ten times a second.
+        self._bar.update(training.timestep - self._start - self._bar.n)
+
+    def on_episode_end(self, event: EpisodeEnded, training: Training) -> None:
+        """Shows the mean return."""
+        self._returns.append(event.episode_return)
+        if not self._bar.disable:
+            self._bar.set_postfix_str(f"return {sum(self._returns) / len(self._returns):.1f}", refresh=False)
+
+    def on_training_end(self, event: TrainingEnded, training: Training) -> None:
+        """Leaves the bar as it stands."""
+        self._bar.close()
+
+    def on_failure(self, event: TrainingFailed, training: Training) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()

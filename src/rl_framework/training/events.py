@@ -1,0 +1,118 @@
+"""What happens while an agent trains, as data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rl_framework.evaluation.result import EvaluationResult
+
+__all__ = [
+    "CheckpointSaved",
+    "EpisodeEnded",
+    "Evaluated",
+    "Event",
+    "RolloutEnded",
+    "TrainingEnded",
+    "TrainingFailed",
+    "TrainingStarted",
+    "Updated",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Base of all events.
+
+    Attributes:
+        timestep: Environment steps the agent has been trained on so far, over all slots and all calls of `train`.
+        time: Unix time in seconds.
+        metrics: Numbers to track, by names such as "train/loss".
+    """
+
+    timestep: int
+    time: float = field(default_factory=time.time)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStarted(Event):
+    """Training is about to begin.
+
+    Attributes:
+        total_timesteps: The value of `timestep` at which training will end.
+        record: What is trained, on what, with which seeds, versions and automatic choices; JSON-able.
+    """
+
+    total_timesteps: int
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutEnded(Event):
+    """Some environment steps were collected and learning from them comes next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Updated(Event):
+    """The algorithm reported on its updates (losses, learning rate, its own rolling statistics).
+
+    Attributes:
+        n_updates: Gradient updates, in the algorithm's own count.
+    """
+
+    n_updates: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeEnded(Event):
+    """An episode of a training environment ended.
+
+    Attributes:
+        episode_return: Undiscounted sum of rewards, before reward wrappers and normalisation.
+        length: Steps.
+        slot: Which slot of the batch it ran in.
+        info: The environment's last info.
+    """
+
+    episode_return: float
+    length: int
+    slot: int
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Event):
+    """The agent was evaluated in between."""
+
+    result: EvaluationResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved(Event):
+    """A checkpoint is on disk."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingEnded(Event):
+    """Training is over.
+
+    Attributes:
+        interrupted: Whether the user interrupted it.
+        stop_reason: Why a callback stopped it early, or None.
+    """
+
+    interrupted: bool = False
+    stop_reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFailed(Event):
+    """Training ended with an exception, which goes on to the caller after everybody has been told."""
+
+    error: BaseException

@@ -1,0 +1,231 @@
+"""The metrics file: what a training run measured, one JSON object a line.
+
+    {"timestep": 2048, "time": 1767225600.25, "metrics": {"episode/return": 23.0, "episode/length": 23}}
+
+`timestep` counts environment steps over all environments, `time` is in seconds since 1970-01-01 UTC. A value that is
+not finite is written as null, since JSON knows neither NaN nor infinity, and is read back as NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time as clock
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_framework.errors import ArgumentError
+
+__all__ = ["MetricsRecord", "MetricsWriter", "read_metrics", "series"]
+
+_logger = logging.getLogger(__name__)
+
+_MOST_TIMESTEPS = 1 << 63
+
+
+@dataclass(frozen=True)
+class MetricsRecord:
+    """One line of the metrics file.
+
+    Attributes:
+        timestep: Environment steps so far, over all environments.
+        time: Seconds since 1970-01-01 UTC.
+        metrics: Values by name, such as "episode/return"; NaN stands for a value that was not finite.
+    """
+
+    timestep: int
+    time: float
+    metrics: dict[str, float]
+
+
+class MetricsWriter:
+    """Appends records to a metrics file, each as one whole line that is handed to the operating system at once.
+
+    An existing file is continued. If its last line was cut (the run that wrote it was killed), that line is removed
+    first, so that it cannot damage the one that follows.
+
+    Args:
+        path: The file; missing folders are created.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _mend_last_line(self.path)
+        self._file = self.path.open("ab")
+
+    def write(self, timestep: int, metrics: Mapping[str, Any], time: float | None = None) -> None:
+        """Appends one record.
+
+        Args:
+            timestep: Environment steps so far, over all environments.
+            metrics: Numbers by name: Python or NumPy numbers, or arrays and tensors of one element.
+            time: Seconds since 1970-01-01 UTC; None: now.
+
+        Raises:
+            ArgumentError: The timestep is no integer of at least 0, or a value is no number.
+        """
+        if isinstance(timestep, bool) or timestep < 0 or timestep != int(timestep):
+            raise ArgumentError("timestep", timestep, "must be an integer of at least 0")
+        record = {
+            "timestep": int(timestep),
+            "time": clock.time() if time is None else _as_json_number("time", time),
+            "metrics": {str(name): _as_json_number(name, value) for name, value in metrics.items()},
+        }
+        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file; once is enough, more does no harm."""
+        self._file.close()
+
+    def __enter__(self) -> MetricsWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[MetricsRecord]:
+    """Reads a metrics file, also while it is being written.
+
+    A last line that was cut by a kill is left out, and a warning is logged.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The records, in the order in which they were written.
+
+    Raises:
+        ArgumentError: There is no such file, or a line other than a cut last one is damaged.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ArgumentError("path", str(path), "there is no such metrics file") from error
+    lines = content.split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(_parse(line))
+        except ValueError as error:
+            # Only the last line has no line break after it, and only while it is not whole.
+            if number == len(lines):
+                _logger.warning("%s: line %d was cut while it was written; it is left out", path, number)
+                continue
+            raise ArgumentError(
+                "path",
+                str(path),
+                f"line {number} is damaged: {error}",
+                "Remove the line; the others can still be read.",
+            ) from error
+    return records
+
+
+def series(records: Iterable[MetricsRecord], name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Returns one metric as two arrays.
+
+    Args:
+        records: As `read_metrics` gives them.
+        name: The metric, such as "episode/return".
+
+    Returns:
+        Timesteps, int64, and values, float64, both of shape `(n,)`, where n counts the records that hold the metric
+        (0 if none does). A value that was not finite is NaN.
+    """
+    found = [(record.timestep, record.metrics[name]) for record in records if name in record.metrics]
+    timesteps = np.array([timestep for timestep, _ in found], dtype=np.int64)
+    return timesteps, np.array([value for _, value in found], dtype=np.float64)
+
+
+def _as_json_number(name: str, value: Any) -> int | float | None:
+    number = value
+    if hasattr(value, "item"):
+        # NumPy and torch scalars become Python numbers, without an import of torch.
+        try:
+            number = value.item()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ArgumentError("metrics", {name: value}, "a metric must be a single number") from error
+    if not isinstance(number, int | float):
+        raise ArgumentError("metrics", {name: value}, "a metric must be a number")
+    try:
+        finite = math.isfinite(number)
+    except OverflowError:
+        finite = False
+    if not finite:
+        return None
+    return int(number) if isinstance(number, int) else number
+
+
+def _parse(line: bytes) -> MetricsRecord:
+    """Reads one line.
+
+    Raises:
+        ValueError: It is not what `MetricsWriter` writes.
+    """
+    try:
+        record = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(record, dict):
+        raise ValueError("it is no JSON object")
+    timestep, seconds, metrics = record.get("timestep"), record.get("time"), record.get("metrics")
+    if not isinstance(timestep, int) or isinstance(timestep, bool) or not 0 <= timestep < _MOST_TIMESTEPS:
+        raise ValueError("'timestep' is no integer of at least 0")
+    if not isinstance(metrics, dict):
+        raise ValueError("'metrics' is no object")
+    return MetricsRecord(
+        timestep,
+        _parse_number("time", seconds),
+        {name: _parse_number(name, value) for name, value in metrics.items()},
+    )
+
+
+def _parse_number(name: str, value: Any) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name!r} is no number")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name!r} is too large") from error
+
+
+def _mend_last_line(path: Path) -> None:
+    """Makes the file end with a line break: the last line gets one if it is whole, and is removed if it was cut."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        tail = b""
+        position = size
+        while position > 0 and b"\n" not in tail:
+            step = min(position, 1 << 16)
+            position -= step
+            file.seek(position)
+            tail = file.read(step) + tail
+        last_line = tail[tail.rfind(b"\n") + 1 :]
+        if not last_line:
+            return
+        try:
+            _parse(last_line)
+        except ValueError:
+            _logger.warning("%s: the last line was cut while it was written; it is removed", path)
+            file.truncate(size - len(last_line))
+        else:
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")

@@ -71,13 +71,13 @@ def isolated_random_state(seed: int | None = None, *generator_owners: Any) -> It
     seed = fresh_seed() if seed is None else seed
     torch = sys.modules.get("torch")
     python_state = random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002 - it is the legacy global state that must be kept
+    numpy_state = np.random.get_state()
     torch_state = torch.get_rng_state() if torch else None
     cuda_states = torch.cuda.get_rng_state_all() if torch and torch.cuda.is_initialized() else None
     owner_states = [owner.np_random.bit_generator.state for owner in generator_owners]
     try:
         random.seed(seed)
-        np.random.seed(seed % (1 << 32))  # noqa: NPY002
+        np.random.seed(seed % (1 << 32))
         if torch:
             torch.manual_seed(seed)
         for index, owner in enumerate(generator_owners):
@@ -85,7 +85,7 @@ def isolated_random_state(seed: int | None = None, *generator_owners: Any) -> It
         yield
     finally:
         random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+        np.random.set_state(numpy_state)
         if torch and torch_state is not None:
             torch.set_rng_state(torch_state)
         if torch and cuda_states is not None:

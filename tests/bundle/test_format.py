@@ -68,8 +68,12 @@ def build(path, entries, *, compression=zipfile.ZIP_STORED, infos=None, listed=N
 def assert_refused(path, *parts):
     with pytest.raises(BundleError) as caught:
         read_bundle(path)
-    for part in (path.name, *parts):
-        assert part in str(caught.value)
+    message = str(caught.value)
+    assert str(path) in message
+    # The folder of a test is named after it, and would satisfy what is looked for.
+    reason = message.replace(str(path), "")
+    for part in parts:
+        assert part in reason
 
 
 def assert_same(bundle):
@@ -352,7 +356,9 @@ def test_a_name_with_nul_is_refused(tmp_path):
 
 def test_members_and_manifest_have_to_agree(tmp_path):
     assert_refused(build(tmp_path / "a.zip", {"a.json": b"1", "b.json": b"2"}, listed={"a.json": b"1"}), "b.json")
-    assert_refused(build(tmp_path / "b.zip", {"a.json": b"1"}, listed={"a.json": b"1", "b.json": b"2"}), "b.json")
+    assert_refused(
+        build(tmp_path / "b.zip", {"a.json": b"1"}, listed={"a.json": b"1", "b.json": b"2"}), "b.json", "missing"
+    )
     assert_refused(build(tmp_path / "c.zip", {"a.json": b"1"}, listed={"a.json": b"2"}), "a.json", "damaged")
     assert_refused(build(tmp_path / "d.zip", {"a.json": b"1"}, listed={"a.json": b"11"}), "a.json", "damaged")
 
@@ -369,8 +375,8 @@ def test_a_member_twice_is_refused(tmp_path, second):
 def test_links_directories_and_encrypted_members_are_refused(tmp_path):
     link = zipfile.ZipInfo("a.json")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    assert_refused(build(tmp_path / "a.zip", {"a.json": b"/etc/passwd"}, infos={"a.json": link}), "link")
-    assert_refused(build(tmp_path / "b.zip", {"a.json/": b""}), "a.json/")
+    assert_refused(build(tmp_path / "a.zip", {"a.json": b"1"}, infos={"a.json": link}), "link")
+    assert_refused(build(tmp_path / "b.zip", {"a.json/": b""}), "a.json/", "not allowed")
     path = build(tmp_path / "c.zip", {"a.json": b"1"})
     data = bytearray(path.read_bytes())
     data[data.rindex(b"PK\x01\x02") + 8] |= 1

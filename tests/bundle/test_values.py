@@ -26,7 +26,7 @@ from rl_framework.errors import ArgumentError, BundleError, UnsavableError
 
 
 def through_json(value):
-    return json.loads(json.dumps(encode_value(value, "parameters"), allow_nan=False, sort_keys=True))
+    return json.loads(json.dumps(encode_value(value, "parameters"), allow_nan=False))
 
 
 def round_trip(value):
@@ -249,7 +249,8 @@ def deep(levels):
         {"$float": "1.5"}, {"$float": 1}, {"$float": []}, {"$tuple": 1}, {"$tuple": {"a": 1}}, {"$dict": [["a"]]},
         {"$dict": [["a", 1], ["a", 2]]}, {"$dict": [[[], 1]]}, {"$dict": {"a": 1}}, {"$dict": 1}, {"$path": 1},
         {"$path": "a\0b"}, {"$device": "cuda:0; x"}, {"$device": "nowhere"}, {"$device": 1}, {"$torch_dtype": "save"},
-        {"$torch_dtype": "float99"}, {"$torch_dtype": "_dynamo"}, {"$torch_dtype": 1}, {"$dtype": "object"},
+        {"$torch_dtype": "float99"}, {"$torch_dtype": "_dynamo"}, {"$torch_dtype": "half"}, {"$torch_dtype": 1},
+        {"$dtype": "object"},
         {"$dtype": "|O"}, {"$dtype": "<U9999999"}, {"$dtype": [["a", "<f8"]]}, {"$scalar_type": "object_"},
         {"$scalar_type": []}, {"$scalar": {"dtype": "<f8", "value": "1"}}, {"$scalar": {"dtype": "|i1", "value": 300}},
         {"$scalar": {"dtype": "<i8", "value": 1.5}}, {"$scalar": {"dtype": "|b1", "value": 1}}, {"$scalar": 1},

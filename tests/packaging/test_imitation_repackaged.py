@@ -28,8 +28,7 @@ Version: 1.0
 Summary: Requires-Dist: is not a field here.
 License-File: LICENSE
 Requires-Dist: old~=1.0
-Requires-Dist: older
-        >=2
+Requires-Dist: older>=2
 Provides-Extra: dev
 Requires-Dist: oldest; extra == "dev"
 Requires-Python: >=3.8
@@ -114,6 +113,12 @@ def package(tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_dependency_lines_are_replaced_where_they_stood(backend: ModuleType) -> None:
     assert backend.rewrite_dependencies(METADATA, ("new>=2", "newer")) == REWRITTEN
+
+
+def test_a_field_that_goes_on_in_the_next_line_is_replaced_whole(backend: ModuleType) -> None:
+    metadata = METADATA.replace(b"older>=2\n", b"older\n        >=2\n")
+    assert metadata != METADATA
+    assert backend.rewrite_dependencies(metadata, ("new>=2", "newer")) == REWRITTEN
 
 
 def test_dependencies_are_added_where_there_were_none(backend: ModuleType) -> None:

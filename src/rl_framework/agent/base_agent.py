@@ -295,4 +295,3 @@ def software_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[distribution] = "not installed as a distribution"
     return versions
-

@@ -153,9 +153,7 @@ class RLAgent(Agent):
             environment = self._evaluation_source(training_environments, evaluation_environment)
             evaluation_kwargs = environment_kwargs if evaluation_environment is None else None
             ours.append(
-                PeriodicEvaluation(
-                    environment, evaluate_every, n_eval_episodes, environment_kwargs=evaluation_kwargs
-                )
+                PeriodicEvaluation(environment, evaluate_every, n_eval_episodes, environment_kwargs=evaluation_kwargs)
             )
         batch = open_environments(
             training_environments, n_environments, environment_kwargs, vectorization, "training_environments"
@@ -177,9 +175,7 @@ class RLAgent(Agent):
         try:
             with self.choose_threads(record):
                 training.emit(
-                    TrainingStarted(
-                        timestep=training.timestep, total_timesteps=training.total_timesteps, record=record
-                    )
+                    TrainingStarted(timestep=training.timestep, total_timesteps=training.total_timesteps, record=record)
                 )
                 try:
                     self.learn(batch, training, listeners)

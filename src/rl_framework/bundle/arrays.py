@@ -25,6 +25,7 @@ _NPY_HEADER = re.compile(
 )
 _NPY_LENGTHS = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
 _NPY_HEADER_SIZE = 10_000
+_CHUNK = 1 << 20
 
 
 def checked_arrays(value: Any, argument: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -110,7 +111,8 @@ def read_arrays(stream: BinaryIO, size: int) -> dict[str, np.ndarray[Any, Any]]:
                 array = np.empty(shape[::-1] if fortran_order else shape, dtype)
                 target = array.reshape(-1).view(np.uint8).data
                 filled = 0
-                while filled < len(target) and (count := data.readinto(target[filled:])):
+                # In pieces, because zipfile makes a copy of each.
+                while filled < len(target) and (count := data.readinto(target[filled : filled + _CHUNK])):
                     filled += count
                 # The one further read makes zipfile compare its checksum.
                 if filled < len(target) or data.read(1):

@@ -116,14 +116,14 @@ def _measured(write: Callable[[Sink], None]) -> Member:
 
 
 def to_json(value: Any, argument: str, *, indent: int | None = None) -> bytes:
-    """Encodes a JSON value, the same for equal values.
+    """Encodes a JSON value; keys stay in their order.
 
     Raises:
         ArgumentError: It is no JSON value: a non-finite number, a key that is no string, a tuple, ...
     """
     _check_json_value(value, argument, JSON_DEPTH)
     try:
-        data = json.dumps(value, allow_nan=False, sort_keys=True, indent=indent).encode()
+        data = json.dumps(value, allow_nan=False, indent=indent).encode()
     except ValueError as error:
         # Without the value: an integer too long for JSON is too long for a message too.
         raise ArgumentError(argument, type(value).__name__, f"cannot be written as JSON: {error}") from error

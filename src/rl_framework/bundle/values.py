@@ -1,7 +1,7 @@
 """Values of parameters as JSON data, exactly and without code.
 
-Numbers, strings, None, lists, and dicts whose keys are strings in sorted order are written as they are. Everything
-else is an object with one key that starts with `$`, its tag:
+Numbers, strings, None, lists, and dicts whose keys are strings are written as they are; the order of a dict is kept,
+because the order of keyword arguments can be the order of a network's layers. Everything else is an object with one key that starts with `$`, its tag:
 
 | tag | value |
 |---|---|
@@ -15,8 +15,7 @@ else is an object with one key that starts with `$`, its tag:
 | `$class` | `"<registry>/<name>"`, such as `"activation/tanh"` |
 
 and whatever `register_value_type` adds. A dict of the user whose keys start with `$` is written as `$dict`, so that no
-data can pass for a tag. A dict out of sorted order is too, because JSON members have sorted keys and the order of
-keyword arguments can be the order of a network's layers.
+data can pass for a tag.
 """
 
 from __future__ import annotations
@@ -137,7 +136,7 @@ def _encode_float(value: float) -> Any:
 def _encode_dict(value: dict[Any, Any], argument: str, depth: int) -> Any:
     keys = list(value)
     parts = {key: _encode(item, f"{argument}[{key!r}]", depth - 1) for key, item in value.items()}
-    if all(type(key) is str and not key.startswith("$") for key in keys) and keys == sorted(keys):
+    if all(type(key) is str and not key.startswith("$") for key in keys):
         return parts
     return {"$dict": [[_encode(key, f"a key of {argument}", depth - 1), part] for key, part in parts.items()]}
 

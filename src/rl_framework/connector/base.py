@@ -65,7 +65,9 @@ class Connector(Callback, ABC):
         Raises:
             ConnectorError: It could not be fetched, or this connector keeps no agents.
         """
-        raise ConnectorError(f"{type(self).__name__} keeps no agents: download from another one, such as LocalConnector")
+        raise ConnectorError(
+            f"{type(self).__name__} keeps no agents: download from another one, such as LocalConnector"
+        )
 
     def on_event(self, event: Event, training: Training) -> None:
         """Turns events into calls of the methods above."""

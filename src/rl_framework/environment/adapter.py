@@ -104,7 +104,7 @@ class EnvironmentAdapter(ABC):
 
     def close(self) -> None:
         """Frees what `setup` took. Called only on adapters that the door made."""
-        return None
+        return
 
 
 class MultiSlotAdapter(EnvironmentAdapter):
@@ -191,7 +191,9 @@ class AdaptedSlots(BatchedEnvironment):
         self.metadata = dict(first.metadata)
         self.render_mode = first.render_mode
         ends = np.cumsum([adapter.n_slots for adapter in adapters])
-        self._slices = [slice(int(end) - adapter.n_slots, int(end)) for end, adapter in zip(ends, adapters, strict=True)]
+        self._slices = [
+            slice(int(end) - adapter.n_slots, int(end)) for end, adapter in zip(ends, adapters, strict=True)
+        ]
         super().__init__(int(ends[-1]), first.observation_space, first.action_space)
         self.vectorization = "adapter"
         self.vectorization_reason = "the adapter has a slot for every agent"
@@ -231,8 +233,8 @@ class AdaptedSlots(BatchedEnvironment):
         # An agent that leaves without a word has not reached the end of its task: its episode was cut.
         truncated = truncated | left
         batch = self.stack(observations)
-        for index in np.flatnonzero(left):
-            final_observations.setdefault(int(index), self.observation_of(batch, int(index)))
+        for index in map(int, np.flatnonzero(left)):
+            final_observations.setdefault(index, self.observation_of(batch, index))
         return SlotStep(
             observations=batch,
             rewards=np.where(acted, np.concatenate([step.rewards for step in steps]), 0.0),

@@ -187,10 +187,10 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         acted = step.acted
         self._returns += step.rewards * acted
         self._lengths += acted
-        for index in np.flatnonzero((step.terminated | step.truncated) & acted):
+        for index in map(int, np.flatnonzero((step.terminated | step.truncated) & acted)):
             if self._float_observations and index in step.final_observations:
-                self._check_observation(step.final_observations[index], int(index))
-            self._finish_episode(step.infos, int(index))
+                self._check_observation(step.final_observations[index], index)
+            self._finish_episode(step.infos, index)
         return step
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

@@ -90,7 +90,9 @@ class ExportedVecEnv(VecEnv):
         """Sets an attribute of the environments in the slots."""
         self.batch.set_slots(attr_name, value, list(self._get_indices(indices)))
 
-    def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any) -> Any:
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> Any:
         """Calls a method of the environments in the slots."""
         return self.batch.call_slots(
             method_name, *method_args, indices=list(self._get_indices(indices)), **method_kwargs
@@ -242,7 +244,9 @@ class SpacesOnlyVecEnv(VecEnv):
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Changes nothing."""
 
-    def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
+    ) -> list[Any]:
         """Returns None for every environment."""
         return [None] * self.num_envs
 

@@ -48,7 +48,7 @@ def split_infos(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
                 if part or (mask is not None and mask[index]):
                     slots[index][key] = part
             continue
-        for index in range(count) if mask is None else np.flatnonzero(mask):
+        for index in range(count) if mask is None else map(int, np.flatnonzero(mask)):
             try:
                 slots[index][key] = value[index]
             except (TypeError, IndexError, KeyError):
@@ -81,9 +81,7 @@ class VectorEnvironments(BatchedEnvironment):
         self.may_be_absent = self.mode is AutoresetMode.NEXT_STEP and not own_vectorizer
         self.metadata = dict(environment.metadata or {})
         self.render_mode = environment.render_mode
-        super().__init__(
-            environment.num_envs, environment.single_observation_space, environment.single_action_space
-        )
+        super().__init__(environment.num_envs, environment.single_observation_space, environment.single_action_space)
         # gymnasium asks `call` for the id of a sub-environment in its own classes; others carry a spec.
         self.spec = environment.spec
         self.environment_id = environment.spec.id if environment.spec is not None else None
@@ -162,7 +160,7 @@ class VectorEnvironments(BatchedEnvironment):
 
     def render_slots(self) -> list[Any]:
         """Returns one rendered frame a slot."""
-        frames = self.environment.render()
+        frames: Any = self.environment.render()
         return list(frames) if frames is not None else [None] * self.num_envs
 
     def call_slots(self, name: str, *args: Any, indices: Sequence[int] | None = None, **kwargs: Any) -> list[Any]:

@@ -135,9 +135,7 @@ class ProgressBar(Callback):
 
     def on_training_start(self, event: TrainingStarted, training: Training) -> None:
         """Shows the bar."""
-        self._bar = self._make_bar(
-            event.total_timesteps - event.timestep, "training", "step", delay=0.0, leave=True
-        )
+        self._bar = self._make_bar(event.total_timesteps - event.timestep, "training", "step", delay=0.0, leave=True)
         self._start = event.timestep
 
     def on_step(self, training: Training) -> None:

@@ -82,7 +82,9 @@ def check_spaces_supported(
             "action_space",
             action_space,
             f"{algorithm_class.__name__} takes {' and '.join(space.__name__ for space in supported)} actions only",
-            f"These can take it: {', '.join(able)}." if able else "No algorithm here can take it; wrap the environment.",
+            f"These can take it: {', '.join(able)}."
+            if able
+            else "No algorithm here can take it; wrap the environment.",
         )
     if isinstance(action_space, spaces.Box) and not action_space.is_bounded("both"):
         raise UnsupportedSpaceError(

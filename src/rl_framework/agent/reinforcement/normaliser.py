@@ -50,9 +50,9 @@ class Normaliser:
         if vec_normalize.norm_obs:
             for key, (mean, variance, count) in self.observation.items():
                 by_key[key].mean, by_key[key].var, by_key[key].count = mean.copy(), variance.copy(), count
-        mean, variance, count = self.reward
         returns = vec_normalize.ret_rms
-        returns.mean, returns.var, returns.count = np.float64(mean), np.float64(variance), count
+        returns.mean, returns.var = np.float64(self.reward[0]), np.float64(self.reward[1])
+        returns.count = self.reward[2]
 
     def normalise(self, observations: Any) -> Any:
         """Normalises observations; keys without statistics stay as they are."""

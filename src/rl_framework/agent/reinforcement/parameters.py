@@ -140,9 +140,10 @@ def _policy_kwargs(given: dict[str, Any] | None, features_extractor: Any) -> dic
         else:
             policy_kwargs["features_extractor_class"] = features_extractor
     for name, known in _NAMED_IN_POLICY_KWARGS.items():
-        if isinstance(policy_kwargs.get(name), str):
+        value = policy_kwargs.get(name)
+        if isinstance(value, str):
             argument = "features_extractor" if features_extractor is not None and "features" in name else name
-            policy_kwargs[name] = known.get(policy_kwargs[name], argument)
+            policy_kwargs[name] = known.get(value, argument)
     return policy_kwargs
 
 

@@ -48,7 +48,7 @@ class _PresentRollout:
             return
         if not self.generator_ready:
             next(super().get())  # type: ignore[misc]  # the library flattens its arrays at the first batch
-        rows = np.random.permutation(np.flatnonzero(self.acted.swapaxes(0, 1).reshape(-1)))  # noqa: NPY002
+        rows = np.random.permutation(np.flatnonzero(self.acted.swapaxes(0, 1).reshape(-1)))
         size = len(rows) if batch_size is None else batch_size
         for start in range(0, len(rows), size):
             yield self._get_samples(rows[start : start + size])  # type: ignore[attr-defined]
@@ -119,10 +119,12 @@ def buffers_for_absence(
 
     is_dict = isinstance(observation_space, spaces.Dict)
     if issubclass(algorithm_class, OffPolicyAlgorithm):
-        name, chosen = "replay_buffer_class", PresentDictReplayBuffer if is_dict else PresentReplayBuffer
+        name = "replay_buffer_class"
+        chosen: type[Any] = PresentDictReplayBuffer if is_dict else PresentReplayBuffer
         conflicting = arguments.get(name) or (arguments.get("n_steps", 1) > 1 and "n_steps")
     else:
-        name, chosen = "rollout_buffer_class", PresentDictRolloutBuffer if is_dict else PresentRolloutBuffer
+        name = "rollout_buffer_class"
+        chosen = PresentDictRolloutBuffer if is_dict else PresentRolloutBuffer
         conflicting = arguments.get(name)
     if conflicting:
         raise ArgumentError(

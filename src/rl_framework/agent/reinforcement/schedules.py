@@ -71,7 +71,7 @@ class ExponentialSchedule:
 
 @dataclass(frozen=True)
 class CosineSchedule:
-    """`{"type": "cosine", "start": a, "end": b}`: half a cosine from a to b (Loshchilov and Hutter 2017, no restart)."""
+    """`{"type": "cosine", "start": a, "end": b}`: half a cosine from a to b (Loshchilov and Hutter 2017)."""
 
     start: float
     end: float = 0.0
@@ -118,7 +118,7 @@ def to_schedule(value: Any, argument: str) -> float | Callable[[float], float]:
         ArgumentError: A field is missing or unknown.
     """
     if not isinstance(value, dict):
-        return value  # type: ignore[no-any-return]
+        return value
     fields = dict(value)
     kind = fields.pop("type", None)
     if kind is None:
@@ -129,4 +129,4 @@ def to_schedule(value: Any, argument: str) -> float | Callable[[float], float]:
         schedule(1.0), schedule(0.0)
     except TypeError as error:
         raise ArgumentError(argument, value, f"does not fit a {kind} schedule: {error}") from error
-    return schedule  # type: ignore[no-any-return]
+    return schedule

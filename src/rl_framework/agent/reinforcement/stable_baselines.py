@@ -224,9 +224,7 @@ class StableBaselinesAgent(RLAgent):
             arguments = buffers_for_absence(
                 self.algorithm_class, self.algorithm_parameters, batch.single_observation_space
             )
-        rebuilt = self._construct(
-            wrapped, batch.single_observation_space, batch.single_action_space, seed, arguments
-        )
+        rebuilt = self._construct(wrapped, batch.single_observation_space, batch.single_action_space, seed, arguments)
         if previous is not None:
             saved_state.transfer(previous, rebuilt)
         self._algorithm = rebuilt
@@ -245,7 +243,7 @@ class StableBaselinesAgent(RLAgent):
         )
         arguments |= overrides
         try:
-            return self.algorithm_class(env=vec_env, seed=seed, **arguments)  # type: ignore[arg-type]
+            return self.algorithm_class(env=vec_env, seed=seed, **arguments)
         except (AssertionError, TypeError, ValueError) as error:
             if isinstance(error, ArgumentError):
                 raise
@@ -349,7 +347,7 @@ class StableBaselinesAgent(RLAgent):
         loaded = type(self).from_bundle(bundle, algorithm_parameters)
         if loaded.algorithm_class is not self.algorithm_class:
             raise BundleError(
-                f"the bundle holds {loaded.algorithm_class.__name__} and this agent is {self.algorithm_class.__name__}: "
+                f"the bundle holds {loaded.algorithm_class.__name__}, this agent is {self.algorithm_class.__name__}: "
                 "open it with rl_framework.load_agent(path)"
             )
         vars(self).update(vars(loaded))

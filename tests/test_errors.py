@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from rl_framework import errors
+from rl_framework.errors import ArgumentError, MissingExtraError, RLFrameworkError, UnknownNameError, require_extra
+
+
+def test_every_error_is_ours() -> None:
+    classes = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
+    assert len(classes) > 10
+    assert all(issubclass(error, RLFrameworkError) for error in classes)
+
+
+def test_argument_error_names_argument_value_and_remedy() -> None:
+    error = ArgumentError("n_eval_episodes", 0, "must be at least 1", "Ask for one.")
+    assert str(error) == "n_eval_episodes=0: must be at least 1. Ask for one."
+    assert (error.argument, error.value) == ("n_eval_episodes", 0)
+    assert isinstance(error, ValueError)
+
+
+def test_a_long_value_is_cut_to_a_line() -> None:
+    message = str(ArgumentError("environments", list(range(10_000)), "too many"))
+    assert len(message) < 300
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("pppo", "ppo"), ("PPO2", "ppo"), ("sacc", "sac")])
+def test_unknown_name_suggests_the_nearest(wrong: str, right: str) -> None:
+    error = UnknownNameError("algorithm_class", wrong, ["ppo", "sac", "dqn"])
+    assert error.suggestions[0] == right
+    assert f"Did you mean '{right}'" in str(error)
+
+
+def test_unknown_name_without_a_near_one_lists_what_there_is() -> None:
+    message = str(UnknownNameError("algorithm_class", "xyzzy", ["ppo", "sac"]))
+    assert "Did you mean" not in message
+    assert "Known: ppo, sac" in message
+
+
+def test_missing_extra_holds_the_command() -> None:
+    with pytest.raises(MissingExtraError) as caught:
+        require_extra("video", "record_video", "a_module_that_nobody_has")
+    assert 'pip install "rl-framework[video]"' in str(caught.value)
+    assert "record_video" in str(caught.value)
+    assert isinstance(caught.value, ImportError)
+    assert caught.value.extra == "video"
+
+
+def test_missing_imitation_holds_the_further_line() -> None:
+    """imitation's own metadata asks for old versions, so that its extra cannot install it."""
+    message = str(MissingExtraError("imitation", "ImitationAgent", "imitation"))
+    assert 'pip install "rl-framework[imitation]" && pip install --no-deps imitation==1.0.1' in message
+
+
+def test_an_extra_that_is_there_passes() -> None:
+    require_extra("video", "record_video", "json")
+
+
+def test_the_extras_in_the_messages_exist() -> None:
+    from importlib.metadata import metadata
+
+    assert set(errors._EXTRAS) <= set(metadata("rl-framework").get_all("Provides-Extra") or [])

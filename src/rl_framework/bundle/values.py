@@ -1,7 +1,8 @@
 """Values of parameters as JSON data, exactly and without code.
 
 Numbers, strings, None, lists, and dicts whose keys are strings are written as they are; the order of a dict is kept,
-because the order of keyword arguments can be the order of a network's layers. Everything else is an object with one key that starts with `$`, its tag:
+because the order of keyword arguments can be the order of a network's layers. Everything else is an object with one
+key that starts with `$`, its tag:
 
 | tag | value |
 |---|---|

@@ -23,7 +23,7 @@ class Policy(Protocol):
     """Something that chooses actions for a batch of observations."""
 
     def predict(
-        self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True
+        self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True, /
     ) -> tuple[Any, Any]:
         """Chooses one action a slot.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,41 +15,18 @@ from rl_framework import registry
 from rl_framework.environment.batch import BatchedEnvironment
 from rl_framework.environment.door import environment_id_of, open_environments
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, RecordingError, shorten
+from rl_framework.evaluation import Policy
+from rl_framework.progress import progress_bar
 from rl_framework.report.encoding import check_video_arguments, encode_video
 from rl_framework.seeding import check_seed, isolated_random_state
 
-__all__ = ["Predicts", "record_video"]
+__all__ = ["record_video"]
 
 _DEFAULT_FPS = 30.0
 
 
-class Predicts(Protocol):
-    """Anything that chooses actions for a batch of observations: our agents, and SB3's models."""
-
-    def predict(
-        self,
-        observations: Any,
-        state: Any = None,
-        episode_starts: npt.NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-        /,
-    ) -> tuple[Any, Any]:
-        """Chooses one action per slot.
-
-        Args:
-            observations: Batched observation, leading axis the slots.
-            state: Recurrent state that the call before returned.
-            episode_starts: Shape `(slots,)`, bool: where the observation is the first of an episode.
-            deterministic: Whether to take the most likely action instead of sampling.
-
-        Returns:
-            Batched action and the next recurrent state (None for agents without one).
-        """
-        ...
-
-
 def record_video(
-    agent: Predicts,
+    agent: Policy,
     environment: Any,
     path: str | os.PathLike[str],
     length: int = 500,
@@ -67,7 +44,7 @@ def record_video(
     an episode and not closed: use one that nothing else is stepping.
 
     Args:
-        agent: Anything with `predict`; see `Predicts`.
+        agent: Anything with `predict`: our agents and SB3's models; see `rl_framework.evaluation.Policy`.
         environment: An id, an environment, or anything else that `train` takes. Ids are opened with
             `render_mode="rgb_array"`; everything else must have been created so. Of several environments the first is
             filmed.
@@ -93,10 +70,11 @@ def record_video(
     if isinstance(length, bool) or length < 1 or length != int(length):
         raise ArgumentError("length", length, "must be an integer of at least 1 (frames)")
     seed = check_seed(seed)
-    with isolated_random_state(seed):
+    owners: list[Any] = getattr(agent, "random_generator_owners", list)()
+    with isolated_random_state(seed, *owners), progress_bar(int(length), "recording", "frame") as bar:
         environments = _open(environment, environment_kwargs)
         try:
-            frames = _frames(agent, environments, int(length), deterministic, seed)
+            frames = _counted(_frames(agent, environments, int(length), deterministic, seed), bar)
             return encode_video(frames, target, _frames_per_second(environments) if fps is None else fps)
         finally:
             environments.close()
@@ -138,7 +116,7 @@ def _frames_per_second(environments: BatchedEnvironment) -> float:
 
 
 def _frames(
-    agent: Predicts, environments: BatchedEnvironment, length: int, deterministic: bool, seed: int | None
+    agent: Policy, environments: BatchedEnvironment, length: int, deterministic: bool, seed: int | None
 ) -> Iterator[npt.NDArray[Any]]:
     observations, _ = environments.reset_slots(seed)
     state: Any = None
@@ -151,6 +129,12 @@ def _frames(
         observations = step.observations
         episode_starts = step.terminated | step.truncated
         yield _render(environments)[slot]
+
+
+def _counted(frames: Iterator[npt.NDArray[Any]], bar: Any) -> Iterator[npt.NDArray[Any]]:
+    for frame in frames:
+        bar.update()
+        yield frame
 
 
 def _first_frame(environments: BatchedEnvironment) -> tuple[int, npt.NDArray[Any]]:

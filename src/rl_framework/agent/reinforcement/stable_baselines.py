@@ -15,7 +15,6 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from rl_framework import registry
 from rl_framework.agent.reinforcement import saved_state
 from rl_framework.agent.reinforcement.algorithms import check_spaces_supported, name_of_algorithm, resolve_algorithm
 from rl_framework.agent.reinforcement.listener import EventListener
@@ -351,6 +350,3 @@ class StableBaselinesAgent(RLAgent):
                 "open it with rl_framework.load_agent(path)"
             )
         vars(self).update(vars(loaded))
-
-
-registry.agents.register("stable_baselines", StableBaselinesAgent)

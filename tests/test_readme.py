@@ -1,0 +1,68 @@
+"""What the README prints works exactly as printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import rl_framework
+from rl_framework import registry
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture
+def _registries_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = dict(registry.environment_adapters._entries)
+    monkeypatch.setattr(registry.environment_adapters, "_entries", entries)
+
+
+def test_there_are_ten_lines() -> None:
+    assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) == 10
+
+
+def test_every_block_is_run_by_a_test() -> None:
+    assert len(BLOCKS) == 3
+
+
+def test_the_first_example_learns_and_leaves_what_it_says() -> None:
+    names: dict[str, object] = {}
+    exec(compile(BLOCKS[0], "README.md", "exec"), names)
+    assert names["mean_reward"] > 100  # type: ignore[operator]
+    directory = Path("runs/my-first-run")
+    assert {"agent.zip", "learning_curve.png", "metrics.jsonl", "record.json", "replay.mp4"} == {
+        path.name for path in directory.iterdir()
+    }
+
+
+def test_parameters_as_data_make_an_agent() -> None:
+    names: dict[str, object] = {}
+    exec(compile(BLOCKS[1], "README.md", "exec"), names)
+    agent = names["agent"]
+    assert isinstance(agent, rl_framework.StableBaselinesAgent)
+    agent.train("Pendulum-v1", 8, progress_bar=False, seed=0)
+    assert agent.algorithm.actor.latent_pi[1].__class__.__name__ == "Tanh"
+
+
+@pytest.mark.usefixtures("_registries_as_they_were")
+def test_the_simulator_is_learned() -> None:
+    names: dict[str, object] = {}
+    exec(compile(BLOCKS[2], "README.md", "exec"), names)
+    result = names["agent"].evaluate(names["Corridor"](), 5, deterministic=True, seed=0)  # type: ignore[attr-defined, operator]
+    assert result.mean == -10.0  # ten steps to the right are the best there is
+
+
+def test_files_that_it_names_are_there() -> None:
+    for path in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_extras_are_those_of_the_metadata() -> None:
+    from importlib.metadata import metadata
+
+    table = re.findall(r"^\| `([a-z-]+)` \|", README, flags=re.MULTILINE)
+    assert set(table) == set(metadata("rl-framework").get_all("Provides-Extra") or [])

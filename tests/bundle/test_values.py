@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import math
 import subprocess
 import sys
@@ -23,6 +24,11 @@ from stable_baselines3.her import HerReplayBuffer
 from rl_framework import registry
 from rl_framework.bundle import decode_value, encode_value, register_value_type, values
 from rl_framework.errors import ArgumentError, BundleError, UnsavableError
+
+
+def _label(value):
+    """Names a test without the memory addresses of its values, which differ between test processes."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def through_json(value):
@@ -63,7 +69,7 @@ def same(left, right):
         np.dtype("float32"), np.dtype(">i2"), np.float32, np.bool_, torch.float32, torch.bfloat16, torch.bool,
         torch.device("cpu"), torch.device("cuda:1"), Path("a/b"),
     ],
-    ids=lambda value: repr(value)[:40],
+    ids=lambda value: _label(value)[:40],
 )  # fmt: skip
 def test_values_come_back_exactly(value):
     assert same(round_trip(value), value)
@@ -158,7 +164,7 @@ def decay(progress):
         (np.zeros(200_000), "too large"),
         (namedtuple("Point", "x")(1), "Point"),
     ],
-    ids=lambda value: repr(value)[:40],
+    ids=lambda value: _label(value)[:40],
 )  # fmt: skip
 def test_what_has_no_name_says_where_it_is_and_what_to_do(value, remedy):
     with pytest.raises(UnsavableError) as caught:
@@ -264,7 +270,7 @@ def deep(levels):
         {"$array": {"dtype": "<f8", "shape": [1], "values": None}},
         {"$array": {"dtype": "<f8", "shape": [True], "values": [1.0]}}, {1: 2}, deep(100), deep(900), (1,), object(),
     ],
-    ids=lambda data: repr(data)[:60],
+    ids=lambda data: _label(data)[:60],
 )  # fmt: skip
 def test_malformed_data_is_a_bundle_error(data):
     with pytest.raises(BundleError):

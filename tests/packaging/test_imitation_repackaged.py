@@ -10,6 +10,7 @@ import importlib.util
 import subprocess
 import sys
 import tarfile
+import tempfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -241,12 +242,13 @@ class TestInstalled:
             assert file.hash is not None
             assert digest(Path(str(file.locate())).read_bytes()) == f"sha256={file.hash.value}", file
 
-    def test_behavior_cloning_learns_a_rule(self) -> None:
+    def test_behavior_cloning_learns_a_rule(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """BC of the installed imitation, on the installed Stable-Baselines3 and gymnasium."""
         from gymnasium import spaces
         from imitation.algorithms.bc import BC
         from imitation.data.types import Transitions
 
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where imitation opens its log
         rng = np.random.default_rng(0)
         observations = rng.uniform(-1, 1, size=(256, 2)).astype(np.float32)
         actions = (observations[:, 0] > 0).astype(np.int64)

@@ -10,8 +10,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_framework.environment.batch import BatchedEnvironment, SlotStep
-from rl_framework.errors import ArgumentError, SpaceMismatchError
+from rl_framework.environment.batch import BatchedEnvironment, SlotStep, copy_info
+from rl_framework.errors import ArgumentError, RLFrameworkError, SpaceMismatchError
 
 __all__ = ["AdaptedEnvironment", "AdaptedSlots", "EnvironmentAdapter", "MultiSlotAdapter"]
 
@@ -103,7 +103,11 @@ class EnvironmentAdapter(ABC):
         return None
 
     def close(self) -> None:
-        """Frees what `setup` took. Called only on adapters that the door made."""
+        """Frees what `setup` took.
+
+        Called only when `source` was a name, a path, a class, or what a factory made: a simulator that the user
+        holds is the user's to close.
+        """
         return
 
 
@@ -164,6 +168,20 @@ class AdaptedEnvironment(gymnasium.Env[Any, Any]):
         """Returns the adapter's frame."""
         return self.adapter.render()
 
+    def get_wrapper_attr(self, name: str) -> Any:
+        """Reads an attribute of this object or of the adapter."""
+        return getattr(self, name) if hasattr(self, name) else getattr(self.adapter, name)
+
+    def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:
+        """Sets an attribute of this object, if it has it, or of the adapter."""
+        if hasattr(self, name):
+            setattr(self, name, value)
+            return True
+        if force or hasattr(self.adapter, name):
+            setattr(self.adapter, name, value)
+            return True
+        return False
+
     def close(self) -> None:
         """Closes the adapter."""
         self.adapter.close()
@@ -174,13 +192,15 @@ class AdaptedSlots(BatchedEnvironment):
 
     Args:
         adapters: Adapters after `setup`.
-        owned: Whether closing this batch closes them.
+        owned: Which of them this batch closes when it is closed.
         argument: Name of the argument they came from, for errors.
     """
 
     may_be_absent = True
 
-    def __init__(self, adapters: Sequence[MultiSlotAdapter], owned: bool, argument: str = "environments") -> None:
+    def __init__(
+        self, adapters: Sequence[MultiSlotAdapter], owned: Sequence[bool], argument: str = "environments"
+    ) -> None:
         first = adapters[0]
         for index, adapter in enumerate(adapters):
             if (adapter.observation_space, adapter.action_space) != (first.observation_space, first.action_space):
@@ -197,7 +217,7 @@ class AdaptedSlots(BatchedEnvironment):
         super().__init__(int(ends[-1]), first.observation_space, first.action_space)
         self.vectorization = "adapter"
         self.vectorization_reason = "the adapter has a slot for every agent"
-        self._owned = owned
+        self._owned = list(owned)
 
     def _reset(self, seeds: list[int | None], options: dict[str, Any] | None) -> tuple[Any, list[dict[str, Any]]]:
         observations: list[Any] = []
@@ -206,7 +226,7 @@ class AdaptedSlots(BatchedEnvironment):
         for adapter, where in zip(self.adapters, self._slices, strict=True):
             raw, raw_infos, present = adapter.reset(seed=seeds[where.start], options=options)
             observations += [adapter.get_observation(observation) for observation in raw]
-            infos += list(raw_infos)
+            infos += [copy_info(info) for info in raw_infos]
             masks.append(np.asarray(present, dtype=np.bool_))
         self.present = np.concatenate(masks)
         return self.stack(observations), infos
@@ -225,7 +245,7 @@ class AdaptedSlots(BatchedEnvironment):
             for index, observation in step.final_observations.items():
                 final = self.copy_observation(adapter.get_observation(observation))
                 final_observations[where.start + index] = final
-            reset_infos |= {where.start + index: info for index, info in step.reset_infos.items()}
+            reset_infos |= {where.start + index: copy_info(info) for index, info in step.reset_infos.items()}
         self.present = np.concatenate([np.asarray(step.present, dtype=np.bool_) for step in steps])
         terminated = np.concatenate([step.terminated for step in steps]) & acted
         truncated = np.concatenate([step.truncated for step in steps]) & acted
@@ -233,14 +253,21 @@ class AdaptedSlots(BatchedEnvironment):
         # An agent that leaves without a word has not reached the end of its task: its episode was cut.
         truncated = truncated | left
         batch = self.stack(observations)
-        for index in map(int, np.flatnonzero(left)):
-            final_observations.setdefault(index, self.observation_of(batch, index))
+        for index in map(int, np.flatnonzero(terminated | truncated)):
+            if index in final_observations:
+                continue
+            if self.present[index]:
+                raise RLFrameworkError(
+                    f"the adapter began the next episode of slot {index} without the final observation of the last "
+                    "one: put it into `final_observations` of the SlotStep"
+                )
+            final_observations[index] = self.observation_of(batch, index)
         return SlotStep(
             observations=batch,
             rewards=np.where(acted, np.concatenate([step.rewards for step in steps]), 0.0),
             terminated=terminated,
             truncated=truncated,
-            infos=[info for step in steps for info in step.infos],
+            infos=[copy_info(info) for step in steps for info in step.infos],
             acted=acted,
             present=self.present,
             final_observations=final_observations,
@@ -256,14 +283,31 @@ class AdaptedSlots(BatchedEnvironment):
 
     def call_slots(self, name: str, *args: Any, indices: Sequence[int] | None = None, **kwargs: Any) -> list[Any]:
         """Calls a method of the adapters, or reads an attribute; every slot of an adapter gets the same answer."""
-        answers: list[Any] = []
-        for adapter in self.adapters:
-            attribute = getattr(adapter, name)
-            answers += [attribute(*args, **kwargs) if callable(attribute) else attribute] * adapter.n_slots
-        return answers if indices is None else [answers[index] for index in indices]
+        answers: dict[int, Any] = {}
+        owners = self._adapters_of(indices)
+        for adapter in owners:
+            if id(adapter) not in answers:
+                attribute = getattr(adapter, name)
+                answers[id(adapter)] = (
+                    attribute(*args, **kwargs) if callable(attribute) or args or kwargs else attribute
+                )
+        return [answers[id(adapter)] for adapter in owners]
+
+    def get_slots(self, name: str, indices: Sequence[int] | None = None) -> list[Any]:
+        """Reads an attribute of the adapters, without calling it."""
+        return [getattr(adapter, name) for adapter in self._adapters_of(indices)]
+
+    def set_slots(self, name: str, value: Any, indices: Sequence[int] | None = None) -> None:
+        """Sets an attribute of the adapters, which the slots of an adapter share."""
+        for adapter in self._adapters_of(indices):
+            setattr(adapter, name, value)
+
+    def _adapters_of(self, indices: Sequence[int] | None) -> list[MultiSlotAdapter]:
+        owners = [adapter for adapter in self.adapters for _ in range(adapter.n_slots)]
+        return owners if indices is None else [owners[index] for index in indices]
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Closes the adapters that the door made."""
-        if self._owned:
-            for adapter in self.adapters:
+        """Closes the adapters that the door made over nothing of the caller's."""
+        for adapter, owned in zip(self.adapters, self._owned, strict=True):
+            if owned:
                 adapter.close()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from rl_framework.errors import ArgumentError, NonFiniteError, shorten
 
-__all__ = ["RAW_RETURN_KEY", "BatchedEnvironment", "SlotStep"]
+__all__ = ["RAW_RETURN_KEY", "BatchedEnvironment", "SlotStep", "copy_info"]
 
 RAW_RETURN_KEY = "rl_framework.raw_return"
 """Info key under which the return before reward wrappers travels; never reaches the user."""
@@ -41,8 +41,9 @@ class SlotStep:
         rewards: Shape `(num_envs,)`, float64.
         terminated: Shape `(num_envs,)`, bool: the episode ended by the task's own rule.
         truncated: Shape `(num_envs,)`, bool: the episode was cut, for example by a time limit.
-        infos: One dictionary a slot, of the transition that was just made. When an episode ended it has the entry
-            `"episode"`: `{"r": undiscounted return before reward wrappers, "l": length in steps, "t": seconds}`.
+        infos: One dictionary a slot, of the transition that was just made; the environment keeps no hold of it.
+            When an episode ended it has the entry `"episode"`: `{"r": undiscounted return before reward wrappers,
+            "l": length in steps, "t": seconds}`.
         final_observations: The last observation of each episode that ended, by slot.
         reset_infos: The info that came with the reset of each slot whose episode ended.
         acted: Shape `(num_envs,)`, bool: whether somebody was in the slot to act, that is, whether this row is a
@@ -114,7 +115,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         return [None] * self.num_envs
 
     def call_slots(self, name: str, *args: Any, indices: Sequence[int] | None = None, **kwargs: Any) -> list[Any]:
-        """Calls a method of the environments, or reads an attribute when it cannot be called.
+        """Calls a method of the environments, or reads an attribute that cannot be called.
 
         Args:
             name: Name of the method, looked up through wrappers.
@@ -124,8 +125,12 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         """
         raise AttributeError(f"{type(self).__name__} has no per-slot {name!r}")
 
+    def get_slots(self, name: str, indices: Sequence[int] | None = None) -> list[Any]:
+        """Reads an attribute of the environments, without calling it; arguments as in `call_slots`."""
+        raise AttributeError(f"{type(self).__name__} has no per-slot {name!r}")
+
     def set_slots(self, name: str, value: Any, indices: Sequence[int] | None = None) -> None:
-        """Sets an attribute of the environments."""
+        """Sets an attribute of the environments; arguments as in `call_slots`."""
         raise AttributeError(f"{type(self).__name__} has no per-slot {name!r}")
 
     # What everybody uses
@@ -187,10 +192,11 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         acted = step.acted
         self._returns += step.rewards * acted
         self._lengths += acted
+        raw_returns = [info.pop(RAW_RETURN_KEY, None) for info in step.infos]
         for index in map(int, np.flatnonzero((step.terminated | step.truncated) & acted)):
             if self._float_observations and index in step.final_observations:
                 self._check_observation(step.final_observations[index], index)
-            self._finish_episode(step.infos, index)
+            self._finish_episode(step.infos[index], index, raw_returns[index])
         return step
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -241,17 +247,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
 
     def copy_observation(self, observation: Any) -> Any:
         """Copies one observation, in the space's dtype, so that a later reset cannot change it."""
-        space = self.single_observation_space
-        if isinstance(space, _ARRAY_SPACES):
-            return np.array(observation, dtype=space.dtype)
-        if isinstance(space, spaces.Dict):
-            return {
-                key: np.array(observation[key], dtype=subspace.dtype)
-                if isinstance(subspace, _ARRAY_SPACES)
-                else deepcopy(observation[key])
-                for key, subspace in space.spaces.items()
-            }
-        return deepcopy(observation)
+        return _copy_member(self.single_observation_space, observation)
 
     def observation_of(self, observations: Any, index: int) -> Any:
         """Copies the observation of one slot out of a batch."""
@@ -269,15 +265,12 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
             merged = self._add_info(merged, info, index)
         return merged
 
-    def _finish_episode(self, infos: list[dict[str, Any]], index: int) -> None:
-        info = dict(infos[index])
-        episode_return = info.pop(RAW_RETURN_KEY, self._returns[index])
+    def _finish_episode(self, info: dict[str, Any], index: int, raw_return: float | None) -> None:
         info["episode"] = {
-            "r": float(episode_return),
+            "r": float(self._returns[index] if raw_return is None else raw_return),
             "l": int(self._lengths[index]),
             "t": round(time.time() - self._started, 6),
         }
-        infos[index] = info
         self._returns[index] = 0.0
         self._lengths[index] = 0
 
@@ -299,6 +292,30 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
 
     def __del__(self) -> None:
         """Does nothing: only an explicit `close` may close, since the environments may be the caller's."""
+
+
+def copy_info(info: dict[str, Any]) -> dict[str, Any]:
+    """Copies an info with the arrays and containers in it, which environments like to reuse."""
+    return {key: _copy_value(value) for key, value in info.items()} if info else {}
+
+
+def _copy_value(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, dict):
+        return copy_info(value)
+    # A deep copy of just anything can be a copy of the whole simulator.
+    return deepcopy(value) if isinstance(value, list | set | tuple) else value
+
+
+def _copy_member(space: gymnasium.Space[Any], observation: Any) -> Any:
+    if isinstance(space, _ARRAY_SPACES):
+        return np.array(observation, dtype=space.dtype)
+    if isinstance(space, spaces.Dict):
+        return {key: _copy_member(subspace, observation[key]) for key, subspace in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_copy_member(*pair) for pair in zip(space.spaces, observation, strict=True))
+    return deepcopy(observation)
 
 
 def _stack_array(space: gymnasium.Space[Any], observations: Sequence[Any]) -> NDArray[Any]:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 
 from rl_framework import registry
 from rl_framework.environment.adapter import AdaptedEnvironment, AdaptedSlots, EnvironmentAdapter, MultiSlotAdapter
 from rl_framework.environment.batch import BatchedEnvironment
-from rl_framework.environment.in_process import InProcessEnvironments, check_instance_count, record_raw_return
+from rl_framework.environment.in_process import InProcessEnvironments, check_instance_count
 from rl_framework.environment.vector import VectorEnvironments
+from rl_framework.environment.workers import Workers
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, SpaceMismatchError
 
 __all__ = ["VECTORIZATIONS", "can_be_made_afresh", "choose_vectorization", "environment_id_of", "open_environments"]
@@ -32,12 +37,20 @@ _ACCEPTED = (
 )
 
 
+_Made = gymnasium.Env[Any, Any] | MultiSlotAdapter
+
+
 @dataclass(frozen=True)
 class _Single:
     """One environment to be: made by a call, or there already."""
 
-    make: Callable[[], gymnasium.Env[Any, Any]] | None = None
+    make: Callable[[], _Made] | None = None
     instance: gymnasium.Env[Any, Any] | None = None
+    simulator: Any = None  # what the caller holds and an adapter is put around
+
+    @property
+    def is_made_here(self) -> bool:
+        return self.instance is None and self.simulator is None
 
 
 def open_environments(
@@ -69,17 +82,18 @@ def open_environments(
     """
     if vectorization not in VECTORIZATIONS:
         raise ArgumentError("vectorization", vectorization, f"must be one of {', '.join(VECTORIZATIONS)}")
-    if n_environments is not None and (isinstance(n_environments, bool) or n_environments < 1):
-        raise ArgumentError("n_environments", n_environments, "must be at least 1")
+    if n_environments is not None:
+        is_number = isinstance(n_environments, int | np.integer) and not isinstance(n_environments, bool)
+        if not is_number or n_environments < 1:
+            raise ArgumentError("n_environments", n_environments, "must be an integer of at least 1")
+    if environment_kwargs is not None and not isinstance(environment_kwargs, dict):
+        raise ArgumentError("environment_kwargs", environment_kwargs, "must be a dictionary of keyword arguments")
     if isinstance(source, BatchedEnvironment):
         raise EnvironmentSourceError(argument, source, "this batch is open already", f"Give {_ACCEPTED}.")
-    vectorized = _open_vectorized(source, n_environments, vectorization, argument)
+    kwargs = dict(environment_kwargs or {})
+    vectorized = _open_vectorized(source, n_environments, kwargs, vectorization, argument)
     if vectorized is not None:
         return vectorized
-    kwargs = dict(environment_kwargs or {})
-    slots = _open_multi_slot(source, n_environments, kwargs, argument)
-    if slots is not None:
-        return slots
     if vectorization == "native":
         return _open_native(source, n_environments or 1, kwargs, argument)
     stub, singles = _list_singles(source, n_environments, kwargs, argument)
@@ -88,7 +102,8 @@ def open_environments(
         batch: BatchedEnvironment = _open_subprocesses(singles, argument)
     else:
         batch = _open_in_process(singles, argument)
-    batch.vectorization, batch.vectorization_reason = chosen, reason
+    if not isinstance(batch, AdaptedSlots):
+        batch.vectorization, batch.vectorization_reason = chosen, reason
     if stub is not None:
         _check_against_stub(stub, batch, argument)
     return batch
@@ -159,10 +174,10 @@ def _is_vec_env(source: Any) -> bool:
 
 
 def _open_vectorized(
-    source: Any, n_environments: int | None, vectorization: str, argument: str, owned: bool = False
+    source: Any, n_environments: int | None, kwargs: dict[str, Any], vectorization: str, argument: str
 ) -> BatchedEnvironment | None:
     if isinstance(source, VectorEnv):
-        batch: BatchedEnvironment = VectorEnvironments(source, owned=owned, argument=argument)
+        batch: BatchedEnvironment = VectorEnvironments(source, owned=False, argument=argument)
     elif _is_vec_env(source):
         from rl_framework.environment.sb3 import VecEnvSlots
 
@@ -170,6 +185,7 @@ def _open_vectorized(
     else:
         return None
     check_instance_count(n_environments, batch.num_envs, argument, source)
+    _refuse_kwargs(kwargs, argument)
     if vectorization != "auto":
         raise ArgumentError(
             "vectorization", vectorization, f"{argument} is vectorized already", 'Leave vectorization="auto".'
@@ -187,20 +203,6 @@ def _adapter_class_for(source: Any) -> type[EnvironmentAdapter] | None:
     return None
 
 
-def _open_multi_slot(
-    source: Any, n_environments: int | None, kwargs: dict[str, Any], argument: str
-) -> BatchedEnvironment | None:
-    if isinstance(source, gymnasium.Env | EnvSpec | list | tuple):
-        return None
-    adapter_class = _adapter_class_for(source)
-    if adapter_class is None or not issubclass(adapter_class, MultiSlotAdapter):
-        return None
-    adapters = [adapter_class() for _ in range(n_environments or 1)]
-    for adapter in adapters:
-        adapter.setup(source, **kwargs)
-    return AdaptedSlots(adapters, owned=True, argument=argument)
-
-
 def _list_singles(
     source: Any, n_environments: int | None, kwargs: dict[str, Any], argument: str
 ) -> tuple[gymnasium.Env[Any, Any] | None, list[_Single]]:
@@ -211,9 +213,13 @@ def _list_singles(
         if not source:
             raise EnvironmentSourceError(argument, source, "holds no environment", f"Give {_ACCEPTED}.")
         check_instance_count(n_environments, len(source), argument, source)
-        return None, [_single(part, kwargs, argument) for part in source]
+        singles = [_single(part, kwargs, argument) for part in source]
+        simulators = [id(single.simulator) for single in singles if single.simulator is not None]
+        if len(set(simulators)) != len(simulators):
+            raise EnvironmentSourceError(argument, source, "the same object is there more than once")
+        return None, singles
     single = _single(source, kwargs, argument)
-    if single.instance is not None:
+    if not single.is_made_here:
         check_instance_count(n_environments, 1, argument, source)
         return None, [single]
     return None, [single] * (n_environments or 1)
@@ -221,10 +227,7 @@ def _list_singles(
 
 def _single(source: Any, kwargs: dict[str, Any], argument: str) -> _Single:
     if isinstance(source, gymnasium.Env):
-        if kwargs:
-            raise ArgumentError(
-                "environment_kwargs", kwargs, f"{argument} is made already", "Give an id or a factory instead."
-            )
+        _refuse_kwargs(kwargs, argument)
         return _Single(instance=source)
     if isinstance(source, VectorEnv) or _is_vec_env(source):
         raise EnvironmentSourceError(
@@ -232,12 +235,15 @@ def _single(source: Any, kwargs: dict[str, Any], argument: str) -> _Single:
         )
     adapter_class = _adapter_class_for(source)
     if adapter_class is not None:
-        return _Single(make=partial(_make_adapted, adapter_class, source, kwargs))
+        names_it = isinstance(source, str | os.PathLike | type)
+        make = partial(_make_adapted, adapter_class, source, kwargs)
+        return _Single(make=make, simulator=None if names_it else source)
     if isinstance(source, str | EnvSpec):
         return _Single(make=partial(_make_from_id, source, kwargs, argument))
     if _is_pair(source):
         return _single(source[1], kwargs, argument)
     if _is_factory(source):
+        _check_factory(source, kwargs, argument)
         return _Single(make=partial(_make_from_factory, source, kwargs, argument))
     problem = "there is no environment" if source is None else f"a {type(source).__name__} is no environment"
     raise EnvironmentSourceError(
@@ -245,18 +251,22 @@ def _single(source: Any, kwargs: dict[str, Any], argument: str) -> _Single:
     )
 
 
-def _make_adapted(
-    adapter_class: type[EnvironmentAdapter], source: Any, kwargs: dict[str, Any]
-) -> gymnasium.Env[Any, Any]:
+def _make_adapted(adapter_class: type[EnvironmentAdapter], source: Any, kwargs: dict[str, Any]) -> _Made:
     adapter = adapter_class()
     adapter.setup(source, **kwargs)
-    return AdaptedEnvironment(adapter)
+    return adapter if isinstance(adapter, MultiSlotAdapter) else AdaptedEnvironment(adapter)
 
 
 def _make_from_id(source: str | EnvSpec, kwargs: dict[str, Any], argument: str) -> gymnasium.Env[Any, Any]:
-    try:
+    with _gymnasium_errors(source, argument):
         return gymnasium.make(source, **kwargs)
-    except gymnasium.error.DependencyNotInstalled as error:
+
+
+@contextmanager
+def _gymnasium_errors(source: str | EnvSpec, argument: str) -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise EnvironmentSourceError(argument, source, f"a package that it needs is missing: {error}") from error
     except gymnasium.error.UnregisteredEnv as error:
         raise EnvironmentSourceError(
@@ -269,7 +279,29 @@ def _make_from_id(source: str | EnvSpec, kwargs: dict[str, Any], argument: str) 
         raise EnvironmentSourceError(argument, source, f"gymnasium could not make it: {error}") from error
 
 
-def _make_from_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argument: str) -> gymnasium.Env[Any, Any]:
+def _refuse_kwargs(kwargs: dict[str, Any], argument: str) -> None:
+    if kwargs:
+        raise ArgumentError(
+            "environment_kwargs", kwargs, f"{argument} is made already", "Give an id or a factory instead."
+        )
+
+
+def _check_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argument: str) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return  # some built-in callables have none
+    try:
+        signature.bind(**kwargs)
+    except TypeError as error:
+        if kwargs:
+            raise ArgumentError("environment_kwargs", kwargs, f"the factory does not take them: {error}") from error
+        raise EnvironmentSourceError(
+            argument, factory, f"the factory cannot be called without arguments: {error}", "Give environment_kwargs."
+        ) from error
+
+
+def _make_from_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argument: str) -> _Made:
     made = factory(**kwargs)
     if isinstance(made, gymnasium.Env):
         return made
@@ -282,66 +314,63 @@ def _make_from_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argu
 
 
 def _open_in_process(singles: Sequence[_Single], argument: str) -> BatchedEnvironment:
-    environments: list[gymnasium.Env[Any, Any]] = []
+    made: list[_Made] = []
     owned: list[bool] = []
     try:
         for single in singles:
-            made = single.make is not None
-            environments.append(single.make() if single.make is not None else single.instance)  # type: ignore[arg-type]
-            owned.append(made)
+            made.append(single.make() if single.make is not None else single.instance)  # type: ignore[arg-type]
+            owned.append(single.is_made_here)
+        worlds = [world for world in made if isinstance(world, MultiSlotAdapter)]
+        environments = [environment for environment in made if isinstance(environment, gymnasium.Env)]
+        if worlds and environments:
+            raise EnvironmentSourceError(
+                argument, made, "some have several slots and some have one", "Train on one kind at a time."
+            )
+        if worlds:
+            return AdaptedSlots(worlds, owned, argument)
         return InProcessEnvironments(environments, owned, argument)
     except BaseException:
-        for environment, is_owned in zip(environments, owned, strict=False):
-            if is_owned:
-                environment.close()
+        # A factory may have returned one object several times.
+        for each in {id(each): each for each, is_owned in zip(made, owned, strict=False) if is_owned}.values():
+            each.close()
         raise
-
-
-def _make_recorded(make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
-    environment = make()
-    record_raw_return(environment)
-    return environment
 
 
 def _open_subprocesses(singles: Sequence[_Single], argument: str) -> BatchedEnvironment:
     factories = []
     for single in singles:
-        if single.make is None:
+        if single.make is None or not single.is_made_here:
             raise ArgumentError(
                 "vectorization",
                 "subprocess",
                 f"{argument} holds environments that live in this process",
                 "Give an id or a zero-argument factory.",
             )
-        factories.append(partial(_make_recorded, single.make))
-    import multiprocessing
-
-    # As Stable-Baselines3 does: a forked child of a process with threads (torch's) can deadlock.
-    context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        factories.append(single.make)
     try:
-        vector = AsyncVectorEnv(factories, context=context, autoreset_mode=AutoresetMode.SAME_STEP)
+        workers = Workers(factories, argument)
     except RuntimeError as error:
         if "space" not in str(error):
             raise
         raise SpaceMismatchError(
             argument, factories, str(error), "Environments trained or evaluated together need equal spaces."
         ) from error
-    batch = VectorEnvironments(vector, owned=True, argument=argument)
-    probe = factories[0]()
-    batch.environment_id = probe.spec.id if probe.spec is not None else None
-    probe.close()
+    batch = VectorEnvironments(workers, owned=True, argument=argument)
+    batch.environment_id = workers.environment_id
     return batch
 
 
 def _open_native(source: Any, count: int, kwargs: dict[str, Any], argument: str) -> BatchedEnvironment:
     spec = source if isinstance(source, EnvSpec) else None
-    if isinstance(source, str):
-        spec = gymnasium.registry.get(source)
+    if isinstance(source, str) and source not in registry.environment_adapters:
+        with _gymnasium_errors(source, argument):
+            spec = gymnasium.spec(source)
     if spec is None or spec.vector_entry_point is None:
         raise ArgumentError(
             "vectorization", "native", f"{argument}={source!r} has no vectorized form of its own", 'Use "sync".'
         )
-    vector = gymnasium.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **kwargs)
+    with _gymnasium_errors(source, argument):
+        vector = gymnasium.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **kwargs)
     batch = VectorEnvironments(vector, owned=True, argument=argument)
     batch.environment_id = spec.id
     batch.vectorization, batch.vectorization_reason = "native", "asked for"

@@ -7,12 +7,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import NormalizeReward
 
-from rl_framework.environment.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep
+from rl_framework.environment.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep, copy_info
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, SpaceMismatchError
 
-__all__ = ["InProcessEnvironments", "RawReturn", "record_raw_return"]
+__all__ = ["InProcessEnvironments", "RawReturn", "check_instance_count", "is_wrapped", "record_raw_return"]
 
 
 class RawReturn(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -21,6 +22,24 @@ class RawReturn(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
         self._sum = 0.0
+        self._transparent = True
+
+    def __getattr__(self, name: str) -> Any:
+        # A wrapper above may use its `env`, for which this stands in, in any way it likes.
+        if name == "env" or (name.startswith("__") and name.endswith("__")):
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_transparent" in vars(self) and name not in vars(self):
+            setattr(self.env, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """The spec of what it wraps: wrappers above remember theirs, in which a recorder has no place."""
+        return self.env.spec
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode and the sum of its rewards."""
@@ -55,6 +74,16 @@ def record_raw_return(environment: gymnasium.Env[Any, Any]) -> gymnasium.Wrapper
     if innermost is not None:
         innermost.env = RawReturn(innermost.env)
     return innermost
+
+
+def is_wrapped(environment: gymnasium.Env[Any, Any], wrapper_class: type[Any]) -> bool:
+    """Tells whether a wrapper of that class is around an environment."""
+    layer = environment
+    while isinstance(layer, gymnasium.Wrapper):
+        if isinstance(layer, wrapper_class):
+            return True
+        layer = layer.env
+    return False
 
 
 class InProcessEnvironments(BatchedEnvironment):
@@ -107,7 +136,7 @@ class InProcessEnvironments(BatchedEnvironment):
         for environment, seed in zip(self.environments, seeds, strict=True):
             observation, info = environment.reset(seed=seed, options=options)
             observations.append(observation)
-            infos.append(info)
+            infos.append(copy_info(info))
         return self.stack(observations), infos
 
     def _step(self, actions: Any) -> SlotStep:
@@ -122,10 +151,11 @@ class InProcessEnvironments(BatchedEnvironment):
         reset_infos: dict[int, dict[str, Any]] = {}
         for index, environment in enumerate(self.environments):
             observation, rewards[index], terminated[index], truncated[index], info = environment.step(actions[index])
-            infos.append(info)
+            infos.append(copy_info(info))
             if terminated[index] or truncated[index]:
                 final_observations[index] = self.copy_observation(observation)
-                observation, reset_infos[index] = environment.reset()
+                observation, reset_info = environment.reset()
+                reset_infos[index] = copy_info(reset_info)
             observations.append(observation)
         return SlotStep(
             observations=self.stack(observations),
@@ -145,16 +175,21 @@ class InProcessEnvironments(BatchedEnvironment):
 
     def call_slots(self, name: str, *args: Any, indices: Sequence[int] | None = None, **kwargs: Any) -> list[Any]:
         """Calls a method of the environments, or reads an attribute; see the base class."""
-        results = []
-        for index in range(self.num_envs) if indices is None else indices:
-            attribute = self.environments[index].get_wrapper_attr(name)
-            results.append(attribute(*args, **kwargs) if callable(attribute) or args or kwargs else attribute)
-        return results
+        attributes = self.get_slots(name, indices)
+        return [
+            attribute(*args, **kwargs) if callable(attribute) or args or kwargs else attribute
+            for attribute in attributes
+        ]
+
+    def get_slots(self, name: str, indices: Sequence[int] | None = None) -> list[Any]:
+        """Reads an attribute of the environments, without calling it."""
+        wanted = range(self.num_envs) if indices is None else indices
+        return [self.environments[index].get_wrapper_attr(name) for index in wanted]
 
     def set_slots(self, name: str, value: Any, indices: Sequence[int] | None = None) -> None:
-        """Sets an attribute on the outermost layer of the environments."""
+        """Sets an attribute on the layer of the environments that has it, else on the outermost."""
         for index in range(self.num_envs) if indices is None else indices:
-            setattr(self.environments[index], name, value)
+            self.environments[index].set_wrapper_attr(name, value)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Gives the caller's environments back as they were and closes those that the door made."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from rl_framework.environment.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep
-from rl_framework.errors import NotTrainedError
+from rl_framework.environment.in_process import is_wrapped
+from rl_framework.environment.workers import Workers
+from rl_framework.errors import ArgumentError, NotTrainedError
 
 __all__ = ["ExportedVecEnv", "SpacesOnlyVecEnv", "VecEnvSlots", "export_to_vec_env"]
 
@@ -45,7 +47,9 @@ class ExportedVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Starts a new episode in every slot, with the seeds given to `seed` before, which are used once."""
-        options = next((options for options in self._options if options), None)
+        options = self._options[0] or None
+        if any((other or None) != options for other in self._options):
+            raise ArgumentError("options", self._options, "differ between slots", "Give one dictionary for all.")
         observations, infos = self.batch.reset_slots(self._seeds, options)
         self.reset_infos = infos
         self._reset_seeds()
@@ -61,15 +65,15 @@ class ExportedVecEnv(VecEnv):
         step = self.batch.step_slots(self._actions)
         self.acted = step.acted
         dones = step.terminated | step.truncated
-        infos = []
-        for index, given in enumerate(step.infos):
-            info = dict(given)
-            info.pop(RAW_RETURN_KEY, None)
+        infos = step.infos
+        for info in infos:
+            info["TimeLimit.truncated"] = False
+        for index in map(int, np.flatnonzero(dones)):
+            info = infos[index]
             info["TimeLimit.truncated"] = bool(step.truncated[index] and not step.terminated[index])
-            if dones[index]:
-                info["terminal_observation"] = step.final_observations.get(index)
-                self.reset_infos[index] = step.reset_infos.get(index, {})
-            infos.append(info)
+            if index in step.final_observations:
+                info["terminal_observation"] = step.final_observations[index]
+            self.reset_infos[index] = step.reset_infos.get(index, {})
         return step.observations, step.rewards.astype(np.float32), dones, infos
 
     def close(self) -> None:
@@ -84,7 +88,7 @@ class ExportedVecEnv(VecEnv):
         """Returns an attribute of the environments in the slots."""
         if attr_name == "render_mode" and not hasattr(self, "render_mode"):  # asked for by VecEnv.__init__
             return [self.batch.render_mode] * self.num_envs
-        return self.batch.call_slots(attr_name, indices=list(self._get_indices(indices)))
+        return self.batch.get_slots(attr_name, list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Sets an attribute of the environments in the slots."""
@@ -103,12 +107,13 @@ class ExportedVecEnv(VecEnv):
         wanted = list(self._get_indices(indices))
         if issubclass(wrapper_class, Monitor):
             return [True] * len(wanted)
-        layers = getattr(self.batch, "environments", None)
-        if layers is None:
+        vector = getattr(self.batch, "environment", None)
+        if isinstance(vector, Workers):
+            return vector.ask("wrapped", "", wanted, wrapper_class)
+        environments = getattr(self.batch, "environments", None) or getattr(vector, "envs", None)
+        if environments is None:
             return [False] * len(wanted)
-        from stable_baselines3.common.env_util import is_wrapped
-
-        return [is_wrapped(layers[index], wrapper_class) for index in wanted]
+        return [is_wrapped(environments[index], wrapper_class) for index in wanted]
 
 
 class VecEnvSlots(BatchedEnvironment):
@@ -122,6 +127,8 @@ class VecEnvSlots(BatchedEnvironment):
     def __init__(self, vec_env: VecEnv) -> None:
         self.vec_env = vec_env
         self._normalize = _find_normalize(vec_env)
+        # A Monitor sums rewards under any wrapper that changes them; a VecMonitor may be above one.
+        self._monitored = not _has_layer(vec_env, VecMonitor)
         self.metadata = dict(getattr(vec_env, "metadata", None) or {})
         self.render_mode = vec_env.render_mode
         original = vec_env.venv if isinstance(vec_env, VecNormalize) else vec_env
@@ -161,7 +168,7 @@ class VecEnvSlots(BatchedEnvironment):
                 if isinstance(self.vec_env, VecNormalize):
                     final = self.vec_env.unnormalize_obs(final)
                 step.final_observations[int(index)] = final
-            if "episode" in info:  # written by Monitor, under any wrapper that changes rewards
+            if self._monitored and "episode" in info:
                 info[RAW_RETURN_KEY] = info["episode"]["r"]
         return step
 
@@ -182,6 +189,10 @@ class VecEnvSlots(BatchedEnvironment):
         if any(callable(value) for value in values) or args or kwargs:
             return list(self.vec_env.env_method(name, *args, indices=indices, **kwargs))
         return list(values)
+
+    def get_slots(self, name: str, indices: Sequence[int] | None = None) -> list[Any]:
+        """Reads an attribute of the environments."""
+        return list(self.vec_env.get_attr(name, indices))
 
     def set_slots(self, name: str, value: Any, indices: Sequence[int] | None = None) -> None:
         """Sets an attribute of the environments."""
@@ -204,13 +215,19 @@ class _Frozen:
             self._normalize.training = self._training
 
 
-def _find_normalize(vec_env: VecEnv) -> VecNormalize | None:
+def _layers(vec_env: VecEnv) -> Iterator[VecEnv]:
     layer: Any = vec_env
     while layer is not None:
-        if isinstance(layer, VecNormalize):
-            return layer
-        layer = getattr(layer, "venv", None)
-    return None
+        yield layer
+        layer = layer.venv if isinstance(layer, VecEnvWrapper) else None
+
+
+def _find_normalize(vec_env: VecEnv) -> VecNormalize | None:
+    return next((layer for layer in _layers(vec_env) if isinstance(layer, VecNormalize)), None)
+
+
+def _has_layer(vec_env: VecEnv, wrapper_class: type[VecEnv]) -> bool:
+    return any(isinstance(layer, wrapper_class) for layer in _layers(vec_env))
 
 
 class SpacesOnlyVecEnv(VecEnv):

@@ -10,6 +10,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from numpy.typing import NDArray
 
 from rl_framework.environment.batch import BatchedEnvironment, SlotStep
+from rl_framework.environment.workers import INFO_KEY, Workers
 from rl_framework.errors import EnvironmentSourceError
 
 __all__ = ["VectorEnvironments", "autoreset_mode", "split_infos"]
@@ -38,6 +39,8 @@ def autoreset_mode(environment: VectorEnv[Any, Any, Any], argument: str = "envir
 
 def split_infos(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """Turns gymnasium's dictionary of arrays with `_key` masks into one dictionary a slot."""
+    if INFO_KEY in infos:
+        return [wrapped.info if wrapped is not None else {} for wrapped in infos[INFO_KEY]]
     slots: list[dict[str, Any]] = [{} for _ in range(count)]
     for key, value in infos.items():
         if key.startswith("_") and key[1:] in infos:
@@ -45,14 +48,13 @@ def split_infos(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
         mask = infos.get(f"_{key}")
         if isinstance(value, dict):
             for index, part in enumerate(split_infos(value, count)):
-                if part or (mask is not None and mask[index]):
+                if part if mask is None else mask[index]:
                     slots[index][key] = part
             continue
+        one_each = isinstance(value, np.ndarray | list | tuple) and np.ndim(value) > 0 and len(value) == count
         for index in range(count) if mask is None else map(int, np.flatnonzero(mask)):
-            try:
-                slots[index][key] = value[index]
-            except (TypeError, IndexError, KeyError):
-                slots[index][key] = value  # one value for the whole batch
+            part = value[index] if one_each else value
+            slots[index][key] = part.copy() if isinstance(part, np.ndarray) else part
     return slots
 
 
@@ -60,8 +62,8 @@ class VectorEnvironments(BatchedEnvironment):
     """A gymnasium `VectorEnv` of any autoreset mode.
 
     Same-step environments pass through. Where single slots can be reset (mode disabled, and gymnasium's own sync and
-    async environments), an ended episode is followed by its reset at once. Other next-step environments spend one
-    step on each reset: in that step the slot is absent.
+    async environments without wrappers), an ended episode is followed by its reset at once. Other next-step
+    environments spend one step on each reset: in that step the slot is absent.
 
     Args:
         environment: The vector environment.
@@ -72,9 +74,11 @@ class VectorEnvironments(BatchedEnvironment):
     def __init__(self, environment: VectorEnv[Any, Any, Any], owned: bool, argument: str = "environments") -> None:
         self.environment = environment
         self.mode = autoreset_mode(environment, argument)
-        inner = environment.unwrapped
-        # An AsyncVectorEnv without shared memory would reset such a slot a second time.
-        own_vectorizer = isinstance(inner, SyncVectorEnv) or (isinstance(inner, AsyncVectorEnv) and inner.shared_memory)
+        # An AsyncVectorEnv without shared memory would reset such a slot a second time, and gymnasium's wrappers
+        # either refuse to reset single slots or take that for a reset of all.
+        own_vectorizer = isinstance(environment, SyncVectorEnv) or (
+            isinstance(environment, AsyncVectorEnv) and environment.shared_memory
+        )
         self._resets_single_slots = self.mode is AutoresetMode.DISABLED or (
             self.mode is AutoresetMode.NEXT_STEP and own_vectorizer
         )
@@ -104,9 +108,14 @@ class VectorEnvironments(BatchedEnvironment):
         observations, rewards, terminated, truncated, infos = self.environment.step(actions)
         terminated = np.array(terminated, dtype=np.bool_)
         truncated = np.array(truncated, dtype=np.bool_)
+        rewards = np.array(rewards, dtype=np.float64)
+        if self.may_be_absent:
+            terminated &= acted
+            truncated &= acted
+            rewards[~acted] = 0.0
         step = SlotStep(
             observations=self._own(observations),
-            rewards=np.array(rewards, dtype=np.float64),
+            rewards=rewards,
             terminated=terminated,
             truncated=truncated,
             infos=[],
@@ -127,6 +136,7 @@ class VectorEnvironments(BatchedEnvironment):
         return step
 
     def _take_same_step(self, step: SlotStep, infos: dict[str, Any], finished: NDArray[np.bool_]) -> None:
+        infos = dict(infos)
         final_observations = infos.pop("final_obs", None)
         final_infos = split_infos(infos.pop("final_info", {}), self.num_envs)
         for key in ("_final_obs", "_final_info"):
@@ -136,10 +146,11 @@ class VectorEnvironments(BatchedEnvironment):
             step.reset_infos[int(index)] = step.infos[index]
             step.infos[index] = final_infos[index]
             if final_observations is not None:
-                final = self.observation_of(final_observations, int(index))
-                step.final_observations[int(index)] = self.copy_observation(
-                    final.item() if isinstance(final, np.ndarray) and final.dtype == object else final
-                )
+                if isinstance(final_observations, np.ndarray) and final_observations.dtype == object:
+                    final = final_observations[index]  # gymnasium's own: one observation an element
+                else:
+                    final = self.observation_of(final_observations, int(index))
+                step.final_observations[int(index)] = self.copy_observation(final)
 
     def _reset_finished(self, step: SlotStep, finished: NDArray[np.bool_]) -> None:
         if not finished.any():
@@ -160,32 +171,60 @@ class VectorEnvironments(BatchedEnvironment):
 
     def render_slots(self) -> list[Any]:
         """Returns one rendered frame a slot."""
+        if isinstance(self.environment, Workers):
+            return self.environment.ask("call", "render", range(self.num_envs))
         frames: Any = self.environment.render()
         return list(frames) if frames is not None else [None] * self.num_envs
 
     def call_slots(self, name: str, *args: Any, indices: Sequence[int] | None = None, **kwargs: Any) -> list[Any]:
-        """Calls a method of the environments, or reads an attribute; see the base class."""
-        call = getattr(self.environment, "call", None) or getattr(self.environment.unwrapped, "call", None)
-        if call is None:
-            value = getattr(self.environment, name)
-            values = [value] * self.num_envs
+        """Calls a method of the environments, or reads an attribute; see the base class.
+
+        A natively vectorized environment is called once, for all slots.
+        """
+        wanted = range(self.num_envs) if indices is None else indices
+        inner: Any = self.environment.unwrapped
+        if isinstance(inner, Workers):
+            return inner.ask("call", name, wanted, args, kwargs)
+        if isinstance(inner, SyncVectorEnv):
+            attributes = self.get_slots(name, indices)
+            return [value(*args, **kwargs) if callable(value) or args or kwargs else value for value in attributes]
+        if len(set(wanted)) != self.num_envs and (args or kwargs):
+            raise AttributeError(f"{type(inner).__name__} can only call {name!r} on all slots at once")
+        if hasattr(inner, "call"):
+            values = list(inner.call(name, *args, **kwargs))
         else:
-            values = list(call(name, *args, **kwargs))
-        return values if indices is None else [values[index] for index in indices]
+            value = getattr(self.environment, name)
+            values = [value(*args, **kwargs) if callable(value) or args or kwargs else value] * self.num_envs
+        return [values[index] for index in wanted]
+
+    def get_slots(self, name: str, indices: Sequence[int] | None = None) -> list[Any]:
+        """Reads an attribute of the environments; `AsyncVectorEnv` calls it if it can be called."""
+        wanted = range(self.num_envs) if indices is None else indices
+        inner: Any = self.environment.unwrapped
+        if isinstance(inner, Workers):
+            return inner.ask("get", name, wanted)
+        if isinstance(inner, SyncVectorEnv):
+            return [inner.envs[index].get_wrapper_attr(name) for index in wanted]
+        if hasattr(inner, "call"):
+            return self.call_slots(name, indices=wanted)
+        return [getattr(self.environment, name) for _ in wanted]
 
     def set_slots(self, name: str, value: Any, indices: Sequence[int] | None = None) -> None:
         """Sets an attribute of the environments."""
-        if indices is not None and len(set(indices)) != self.num_envs:
-            raise AttributeError(f"{type(self.environment).__name__} can only set {name!r} on all slots at once")
-        target: Any = self.environment if hasattr(self.environment, "set_attr") else self.environment.unwrapped
-        target.set_attr(name, value)
+        wanted = range(self.num_envs) if indices is None else indices
+        inner: Any = self.environment.unwrapped
+        if isinstance(inner, Workers):
+            inner.ask("set", name, wanted, value)
+        elif isinstance(inner, SyncVectorEnv):
+            for index in wanted:
+                inner.envs[index].set_wrapper_attr(name, value)
+        elif len(set(wanted)) != self.num_envs:
+            raise AttributeError(f"{type(inner).__name__} can only set {name!r} on all slots at once")
+        else:
+            # A list alone would be taken for one value a slot.
+            inner.set_attr(name, [value] * self.num_envs)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the vector environment if the door made it."""
-        if not self._owned:
-            return
-        try:
+        if self._owned:
             self.environment.close(**kwargs)
-        except (OSError, EOFError):
-            # Worker processes that an interrupt has ended already cannot answer.
-            self.environment.close(terminate=True)

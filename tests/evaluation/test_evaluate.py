@@ -37,7 +37,9 @@ class Countdown(gymnasium.Env[Any, Any]):
 class Random:
     """A policy that draws from every global generator."""
 
-    def predict(self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True) -> Any:
+    def predict(
+        self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True
+    ) -> Any:
         draws = np.random.rand(len(observations)) + random.random() + torch.rand(len(observations)).numpy()
         return (draws > 1.5).astype(np.int64), state
 
@@ -49,7 +51,9 @@ class Remembering:
         self.starts: list[list[bool]] = []
         self.states: list[Any] = []
 
-    def predict(self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True) -> Any:
+    def predict(
+        self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True
+    ) -> Any:
         self.starts.append(episode_starts.tolist())
         self.states.append(state)
         return np.zeros(len(observations), np.int64), (state or 0) + 1
@@ -106,7 +110,9 @@ def test_the_global_generators_are_put_back() -> None:
 
 def test_returns_are_undiscounted_and_before_reward_wrappers() -> None:
     raw = Countdown(4)
-    wrapped = gymnasium.wrappers.TransformReward(gymnasium.wrappers.NormalizeReward(raw), lambda reward: reward * 100 - 7)
+    wrapped = gymnasium.wrappers.TransformReward(
+        gymnasium.wrappers.NormalizeReward(raw), lambda reward: reward * 100 - 7
+    )
     assert _evaluate(wrapped, 3).returns.tolist() == [4.0] * 3
 
 

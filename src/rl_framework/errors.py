@@ -139,7 +139,9 @@ class RecordingError(RLFrameworkError):
 _IMITATION_LINE = "pip install --no-deps imitation==1.0.1"
 _EXTRAS: dict[str, tuple[str, ...]] = {
     "classic-control": (),
+    "contrib": (),
     "imitation": (_IMITATION_LINE,),
+    "onnx": (),
     "tensorboard": (),
     "video": (),
 }

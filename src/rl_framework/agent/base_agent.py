@@ -20,6 +20,7 @@ from rl_framework.errors import ArgumentError, BundleError, SpaceMismatchError, 
 from rl_framework.evaluation import EvaluationResult, evaluate_policy
 from rl_framework.evaluation.evaluate import check_n_eval_episodes
 from rl_framework.progress import progress_bar
+from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
 
 __all__ = ["Agent", "Store", "software_versions"]
 
@@ -154,22 +155,26 @@ class Agent(ABC):
             )
         source = evaluation_environments if evaluation_environment is None else evaluation_environment
         n_eval_episodes = check_n_eval_episodes(n_eval_episodes)
+        seed = check_seed(seed)
+        seed = fresh_seed() if seed is None else seed
         if n_environments is None and can_be_made_afresh(source) and not isinstance(source, list):
             n_environments = min(_ENVIRONMENTS_TO_EVALUATE_IN, n_eval_episodes)
-        batch = open_environments(source, n_environments, environment_kwargs, argument="evaluation_environment")
-        try:
-            self.check_spaces(batch, "evaluation_environment")
-            return evaluate_policy(
-                self,
-                batch,
-                n_eval_episodes,
-                deterministic=deterministic,
-                seed=seed,
-                generator_owners=self.random_generator_owners(),
-                environment_id=environment_id_of(source),
-            )
-        finally:
-            batch.close()
+        # A factory, or an environment's constructor, may draw from the global generators.
+        with isolated_random_state(derive_seed(seed, "construction")):
+            batch = open_environments(source, n_environments, environment_kwargs, argument="evaluation_environment")
+            try:
+                self.check_spaces(batch, "evaluation_environment")
+                return evaluate_policy(
+                    self,
+                    batch,
+                    n_eval_episodes,
+                    deterministic=deterministic,
+                    seed=seed,
+                    generator_owners=self.random_generator_owners(),
+                    environment_id=environment_id_of(source),
+                )
+            finally:
+                batch.close()
 
     def save_to_file(self, path: str | Path) -> Path:
         """Writes the agent to one file that is safe to open: no pickle, no code.
@@ -273,17 +278,31 @@ class Agent(ABC):
 
 def _leaf_as_batch(observation: Any, space: gymnasium.Space[Any], argument: str) -> tuple[Any, bool]:
     array = np.asarray(observation)
+    if array.dtype.kind not in "biuf":
+        raise SpaceMismatchError(argument, observation, f"holds {array.dtype}, which are no numbers")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ArgumentError(argument, observation, "holds NaN or infinity")
     shape = space.shape or ()
     shapes = [shape]
     if len(shape) == 3:  # images are taken with the channels first or last
         shapes += [(shape[2], shape[0], shape[1]), (shape[1], shape[2], shape[0])]
     if array.shape in shapes:
+        _check_counts(array, space, argument)
         return array[None], True
-    if array.ndim and array.shape[1:] in shapes:
+    if array.ndim and array.shape[1:] in shapes and len(array):
+        _check_counts(array, space, argument)
         return array, False
     raise SpaceMismatchError(
         argument, observation, f"has shape {array.shape}", f"The agent's observations have shape {shape}."
     )
+
+
+def _check_counts(array: Any, space: gymnasium.Space[Any], argument: str) -> None:
+    """Checks observations that stand for places in a one-hot vector, where any other number has no place."""
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        sizes: Any = space.n if isinstance(space, spaces.Discrete) else space.nvec
+        if ((array < space.start) | (array >= space.start + sizes)).any():
+            raise SpaceMismatchError(argument, array, f"is not in {space}")
 
 
 def software_versions() -> dict[str, str]:

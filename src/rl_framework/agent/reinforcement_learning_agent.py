@@ -11,12 +11,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from rl_framework.agent.base_agent import Agent, software_versions
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
 from rl_framework.errors import ArgumentError
 from rl_framework.progress import in_notebook
-from rl_framework.seeding import check_seed
+from rl_framework.seeding import check_seed, derive_seed
 from rl_framework.training import (
     Callback,
     PeriodicCheckpoint,
@@ -41,6 +43,8 @@ class RLAgent(Agent):
     A subclass implements `prepare` (build or check the model before the first step) and `learn` (train until
     `training.total_timesteps`, reporting to `training`); everything around that is done here.
     """
+
+    _has_met_environments = False
 
     # What a subclass implements
 
@@ -71,6 +75,14 @@ class RLAgent(Agent):
             listeners: Callbacks of the wrapped library that the user gave.
         """
 
+    def seed_new_environments(self, batch: BatchedEnvironment, seed: int) -> None:
+        """Seeds environments that were made for a later call of `train`, and nothing else.
+
+        Args:
+            batch: The environments, as given to `prepare`.
+            seed: For their next reset.
+        """
+
     @property
     @abstractmethod
     def num_timesteps(self) -> int:
@@ -97,7 +109,7 @@ class RLAgent(Agent):
         n_environments: int | None = None,
         environment_kwargs: dict[str, Any] | None = None,
         connector: Callback | Sequence[Callback] | None = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Iterable[Any] | None = (),
         seed: int | None = None,
         progress_bar: bool = True,
         checkpoint_every: int | None = None,
@@ -139,8 +151,10 @@ class RLAgent(Agent):
             KeyboardInterrupt: The user interrupted a script. In a notebook `train` returns instead. Either way the
                 agent can be used and trained further.
         """
-        if isinstance(total_timesteps, bool) or not isinstance(total_timesteps, int) or total_timesteps < 1:
+        whole = isinstance(total_timesteps, int | np.integer) and not isinstance(total_timesteps, bool)
+        if not whole or total_timesteps < 1:
             raise ArgumentError("total_timesteps", total_timesteps, "must be an integer of at least 1")
+        total_timesteps = int(total_timesteps)
         seed = check_seed(seed)
         ours, listeners = self._sort_callbacks(connector, callbacks)
         if progress_bar:
@@ -161,6 +175,10 @@ class RLAgent(Agent):
         batch.environment_id = batch.environment_id or environment_id_of(training_environments)
         try:
             used_seed = self.prepare(batch, seed)
+            goes_on = self._has_met_environments or self.num_timesteps > 0
+            if seed is None and goes_on and can_be_made_afresh(training_environments):
+                self.seed_new_environments(batch, derive_seed(used_seed, "environments", self.num_timesteps))
+            self._has_met_environments = True
             training = Training(self, ours, used_seed, self.num_timesteps)
             training.total_timesteps = self.num_timesteps + total_timesteps
             self._run(batch, training, listeners)
@@ -174,10 +192,11 @@ class RLAgent(Agent):
         started = time.perf_counter()
         try:
             with self.choose_threads(record):
-                training.emit(
-                    TrainingStarted(timestep=training.timestep, total_timesteps=training.total_timesteps, record=record)
+                begin = TrainingStarted(
+                    timestep=training.timestep, total_timesteps=training.total_timesteps, record=record
                 )
                 try:
+                    training.emit(begin)
                     self.learn(batch, training, listeners)
                 except KeyboardInterrupt:
                     interrupted = True
@@ -208,7 +227,7 @@ class RLAgent(Agent):
         }
 
     def _sort_callbacks(
-        self, connector: Callback | Sequence[Callback] | None, callbacks: Iterable[Any]
+        self, connector: Callback | Sequence[Callback] | None, callbacks: Iterable[Any] | None
     ) -> tuple[list[Callback], list[Any]]:
         ours: list[Callback] = []
         listeners: list[Any] = []
@@ -217,6 +236,8 @@ class RLAgent(Agent):
             if not isinstance(candidate, Callback):
                 raise ArgumentError("connector", candidate, "is no connector", "Give a Connector or a list of them.")
             ours.append(candidate)
+        if callbacks is None:
+            callbacks = ()
         for candidate in callbacks if isinstance(callbacks, Iterable) else [callbacks]:
             if isinstance(candidate, Callback):
                 ours.append(candidate)
@@ -234,8 +255,7 @@ class RLAgent(Agent):
     @staticmethod
     def _evaluation_source(training_environments: Any, evaluation_environment: Any) -> Any:
         if evaluation_environment is not None:
-            shared = evaluation_environment is training_environments
-            if shared and not can_be_made_afresh(training_environments):
+            if _holds_same(evaluation_environment, training_environments):
                 raise ArgumentError(
                     "evaluation_environment",
                     evaluation_environment,
@@ -251,6 +271,12 @@ class RLAgent(Agent):
             "the training environments cannot be copied for evaluation",
             "Pass evaluation_environment=, or give training_environments as an id or a factory.",
         )
+
+
+def _holds_same(one: Any, other: Any) -> bool:
+    """Tells whether two sources have an environment, and not only a way to make some, in common."""
+    parts = [part if isinstance(part, list | tuple) else [part] for part in (one, other)]
+    return any(a is b and not can_be_made_afresh(a) for a in parts[0] for b in parts[1])
 
 
 def _advise(batch: BatchedEnvironment, seconds: float) -> None:

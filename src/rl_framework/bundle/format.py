@@ -29,11 +29,10 @@ import copy
 import hashlib
 import os
 import re
-import secrets
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -49,6 +48,7 @@ from rl_framework.bundle.archive import (
 )
 from rl_framework.bundle.arrays import check_arrays, read_arrays
 from rl_framework.errors import ArgumentError, BundleError
+from rl_framework.whole_file import written_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -334,25 +334,10 @@ def write_bundle(
         OSError: The disk is full or not writable.
     """
     path = Path(path)
-    # As with `open`, a link stays and the file that it points to is replaced.
-    destination = Path(os.path.realpath(path))
-    if destination.is_dir():
-        raise ArgumentError("path", str(path), "is a directory", "Name a file in it.")
     prepared = _prepare(kind, members, information)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.parent / f".rl_framework-{secrets.token_hex(8)}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, member in prepared.items():
-                    write_entry(archive, name, member.size, member.write)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(destination)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(destination.parent)
+    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "x") as archive:
+        for name, member in prepared.items():
+            write_entry(archive, name, member.size, member.write)
     return path
 
 
@@ -382,14 +367,3 @@ def _prepare(
     }
     data = member_types.to_json(manifest, "information", indent=2)
     return {_MANIFEST: member_types.from_bytes(data), **prepared}
-
-
-def _sync_directory(directory: Path) -> None:
-    # The new name survives a power cut only once the directory is on the disk. Windows cannot open one, and some
-    # network file systems refuse; the file itself is whole in any case.
-    with suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time as clock
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from rl_framework.errors import ArgumentError, ConnectorError
 from rl_framework.evaluation import EvaluationResult
 from rl_framework.report import plot_learning_curve, record_video
 from rl_framework.training.metrics import MetricsWriter, read_metrics
+from rl_framework.whole_file import written_whole
 
 __all__ = ["LocalConnector"]
 
@@ -142,12 +142,8 @@ def _new_directory(root: Path, name: str) -> Path:
 
 def _write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 registry.connectors.register("local", LocalConnector)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_framework.errors import ArgumentError, NotTrainedError, RecordingError, require_extra
-from rl_framework.report.whole_file import replaced_when_whole
+from rl_framework.whole_file import written_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -82,7 +82,7 @@ def encode_video(frames: Iterable[Any], path: str | os.PathLike[str], fps: float
         first = next(checked, None)
         if first is None:
             raise RecordingError(f"{target}: there is no frame to record")
-        with replaced_when_whole(target) as temporary:
+        with written_whole(target) as temporary:
             write(chain((first,), checked), temporary, float(fps))
     except (RecordingError, NotTrainedError):
         raise

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_framework.errors import ArgumentError
-from rl_framework.report.whole_file import replaced_when_whole
 from rl_framework.training.metrics import MetricsRecord, read_metrics, series
+from rl_framework.whole_file import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def plot_learning_curve(
     if threshold is not None:
         axes.axhline(threshold, color=_GREEN, linestyle="--", linewidth=1.5, label=f"threshold {threshold:g}", zorder=2)
     _label(axes, "return (undiscounted)" if is_return else metric, title)
-    with replaced_when_whole(target) as temporary:
+    with written_whole(target) as temporary:
         canvas.print_png(temporary)
     return target
 

@@ -83,6 +83,15 @@ class EpisodeEnded(Event):
     slot: int
     info: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_info(cls, timestep: int, slot: int, info: Mapping[str, Any]) -> EpisodeEnded:
+        """Makes the event of the last info of an episode, whose entry "episode" has the return and the length."""
+        episode_return, length = float(info["episode"]["r"]), int(info["episode"]["l"])
+        metrics = {"episode/return": episode_return, "episode/length": float(length)}
+        return cls(
+            timestep=timestep, metrics=metrics, episode_return=episode_return, length=length, slot=slot, info=info
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Event):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from gymnasium import spaces
 
 from rl_framework import registry
@@ -86,6 +87,13 @@ def check_spaces_supported(
             if able
             else "No algorithm here can take it; wrap the environment.",
         )
+    if _starts_elsewhere(action_space):
+        raise UnsupportedSpaceError(
+            "action_space",
+            action_space,
+            "Stable-Baselines3 counts discrete actions from 0, and these start elsewhere",
+            "Wrap the environment in gymnasium.wrappers.TransformAction, which adds the start.",
+        )
     if isinstance(action_space, spaces.Box) and not action_space.is_bounded("both"):
         raise UnsupportedSpaceError(
             "action_space",
@@ -103,3 +111,14 @@ def check_spaces_supported(
                 + (" inside a Dict" if part is not observation_space else ""),
                 "Wrap the environment, for example in gymnasium.wrappers.FlattenObservation.",
             )
+        if _starts_elsewhere(part):
+            raise UnsupportedSpaceError(
+                "observation_space",
+                part,
+                "Stable-Baselines3 counts discrete observations from 0, and these start elsewhere",
+                "Wrap the environment in gymnasium.wrappers.TransformObservation, which subtracts the start.",
+            )
+
+
+def _starts_elsewhere(space: spaces.Space[Any]) -> bool:
+    return isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and bool(np.any(space.start))

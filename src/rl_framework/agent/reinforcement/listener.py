@@ -98,6 +98,9 @@ class EventListener(BaseCallback):
         """Does for a `VecEnv` that the user brought what the door does for others: checks numbers, sums rewards."""
         self._steps += 1
         rewards, observations = self.locals["rewards"], self.locals["new_obs"]
+        normalize = self.model.get_vec_normalize_env()
+        if normalize is not None:  # its clipping would hide infinity, and its rewards are not what was earned
+            rewards, observations = normalize.get_original_reward(), normalize.get_original_obs()
         for kind, values in (("reward", {"": rewards}), ("observation", _by_key(observations))):
             for array in values.values():
                 if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from rl_framework.errors import BundleError
+from rl_framework.errors import BundleError, UnsupportedSpaceError
 
-__all__ = ["Normaliser"]
+__all__ = ["Normaliser", "keys_to_normalise", "make_vec_normalize"]
 
 
 @dataclass
@@ -46,8 +51,8 @@ class Normaliser:
 
     def restore(self, vec_normalize: Any) -> None:
         """Puts the statistics into a `VecNormalize`, so that training goes on with them."""
-        by_key = vec_normalize.obs_rms if isinstance(vec_normalize.obs_rms, dict) else {"": vec_normalize.obs_rms}
-        if vec_normalize.norm_obs:
+        if vec_normalize.norm_obs:  # otherwise it has no observation statistics at all
+            by_key = vec_normalize.obs_rms if isinstance(vec_normalize.obs_rms, dict) else {"": vec_normalize.obs_rms}
             for key, (mean, variance, count) in self.observation.items():
                 by_key[key].mean, by_key[key].var, by_key[key].count = mean.copy(), variance.copy(), count
         returns = vec_normalize.ret_rms
@@ -103,11 +108,70 @@ class Normaliser:
                     raise ValueError(f"statistics for {key!r} are no means and variances")
                 observation[key] = (mean, variance, float(arrays[f"count/{key}"]))
             reward_mean, reward_variance, reward_count = (float(value) for value in arrays["reward"])
+            clip_observation, epsilon = (float(arrays[name]) for name in ("clip_observation", "epsilon"))
+            numbers = [reward_mean, reward_variance, reward_count, epsilon]
+            numbers += [count for _, _, count in observation.values()]
+            if not all(map(math.isfinite, numbers)) or min(reward_variance, epsilon) < 0:
+                raise ValueError("a number in it is not finite, or negative")
+            if not clip_observation > 0:  # infinity is how a user switches clipping off
+                raise ValueError(f"clip_observation is {clip_observation}")
             return cls(
                 observation=observation,
                 reward=(reward_mean, reward_variance, reward_count),
-                clip_observation=float(arrays["clip_observation"]),
-                epsilon=float(arrays["epsilon"]),
+                clip_observation=clip_observation,
+                epsilon=epsilon,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"the normaliser in the bundle is damaged: {error}") from error
+
+
+def keys_to_normalise(space: spaces.Space[Any]) -> list[str]:
+    """Returns the keys of a dictionary that can be normalised; `[""]` for an observation that is no dictionary.
+
+    Raises:
+        UnsupportedSpaceError: There is nothing to normalise.
+    """
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    keys = [key for key, part in parts.items() if isinstance(part, spaces.Box) and not is_image_space(part)]
+    if not keys:
+        raise UnsupportedSpaceError(
+            "normalize_observations",
+            True,
+            f"there is nothing to normalise in {space}",
+            "Images are scaled by the policy itself; discrete observations are one-hot.",
+        )
+    return keys
+
+
+def make_vec_normalize(vec_env: VecEnv, observations: list[str] | None, rewards: bool, gamma: float) -> VecNormalize:
+    """Wraps environments so that what comes out of them is normalised.
+
+    Args:
+        vec_env: The environments.
+        observations: Keys to normalise, `[""]` for an observation that is no dictionary; None: no observations.
+        rewards: Whether rewards are scaled.
+        gamma: Discount of the return by whose deviation rewards are scaled.
+    """
+    is_dict = isinstance(vec_env.observation_space, spaces.Dict)
+    normalize = VecNormalize(
+        vec_env,
+        norm_obs=observations is not None,
+        norm_reward=rewards,
+        gamma=gamma,
+        norm_obs_keys=observations if is_dict else None,
+    )
+    if observations is not None:
+        normalize.observation_space = _as_floats(normalize.observation_space, observations, normalize.clip_obs)
+    return normalize
+
+
+def _as_floats(space: spaces.Space[Any], keys: list[str], bound: float) -> spaces.Space[Any]:
+    # The library keeps the space of integer observations, and would cut normalised ones to integers in its buffers.
+    if isinstance(space, spaces.Dict):
+        # gymnasium sorts the keys of any other dictionary, and the order of the keys is the order of the features.
+        parts = OrderedDict(space.spaces)
+        parts.update({key: _as_floats(parts[key], [""], bound) for key in keys})
+        return spaces.Dict(parts)
+    if isinstance(space, spaces.Box) and np.dtype(space.dtype).kind != "f":
+        return spaces.Box(-bound, bound, space.shape, np.float32)
+    return space

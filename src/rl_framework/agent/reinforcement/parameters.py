@@ -13,7 +13,14 @@ from rl_framework.agent.reinforcement.schedules import to_schedule
 from rl_framework.bundle import encode_value
 from rl_framework.errors import ArgumentError, UnknownNameError
 
-__all__ = ["build_arguments", "check_parameter_names", "check_savable", "choose_policy", "portable_parameters"]
+__all__ = [
+    "build_arguments",
+    "check_parameter_names",
+    "check_savable",
+    "choose_policy",
+    "local_parameters",
+    "portable_parameters",
+]
 
 _OWNED = {
     "env": "Pass the environments to train(training_environments=...).",
@@ -23,27 +30,34 @@ _OWNED = {
 _LOCAL = ("device", "tensorboard_log", "verbose")
 
 _SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
-_NAMED_IN_POLICY_KWARGS = {
+_CLASSES_IN_POLICY_KWARGS = {
     "activation_fn": registry.activations,
     "features_extractor_class": registry.features_extractors,
     "optimizer_class": registry.optimizers,
 }
 
 
-def check_parameter_names(algorithm_class: type[Any], parameters: dict[str, Any]) -> None:
+def check_parameter_names(
+    algorithm_class: type[Any], parameters: dict[str, Any], owned: dict[str, str] = _OWNED
+) -> None:
     """Checks that the algorithm has all these parameters.
+
+    Args:
+        algorithm_class: The class whose constructor takes them.
+        parameters: What the user wrote.
+        owned: Parameters that the framework sets, and what to do instead of giving them.
 
     Raises:
         UnknownNameError: It does not; the nearest names are suggested.
         ArgumentError: One of them is the framework's own business.
     """
-    for name, remedy in _OWNED.items():
+    for name, remedy in owned.items():
         if name in parameters:
             raise ArgumentError(f"algorithm_parameters[{name!r}]", parameters[name], "cannot be set here", remedy)
     signature = inspect.signature(algorithm_class)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         return
-    known = set(signature.parameters) - set(_OWNED)
+    known = set(signature.parameters) - set(owned)
     for name in parameters:
         if name not in known:
             raise UnknownNameError(
@@ -95,7 +109,8 @@ def build_arguments(
         UnknownNameError: A name is not registered.
         ArgumentError: A value cannot be used.
     """
-    arguments = dict(parameters)
+    # The library writes into dictionaries that it is given, which are the user's.
+    arguments = {name: dict(value) if isinstance(value, dict) else value for name, value in parameters.items()}
     arguments.pop("seed", None)
     for name in _SCHEDULED:
         if name in arguments:
@@ -106,11 +121,21 @@ def build_arguments(
             known = [*algorithm_class.policy_aliases, *registry.policies]
             raise UnknownNameError("algorithm_parameters['policy']", policy, known)
         policy = registry.policies.get(policy)
+    aliases = algorithm_class.policy_aliases
+    if not (isinstance(policy, str) and policy in aliases) and policy not in aliases.values():
+        _check_kind(policy, "policy", registry.policies)
     policy_kwargs = _policy_kwargs(arguments.get("policy_kwargs"), features_extractor)
     if policy_kwargs is not None:
         arguments["policy_kwargs"] = policy_kwargs
-    if isinstance(arguments.get("replay_buffer_class"), str):
-        arguments["replay_buffer_class"] = registry.replay_buffers.get(arguments["replay_buffer_class"])
+    replay_buffer_class: Any = arguments.get("replay_buffer_class")
+    if isinstance(replay_buffer_class, str):
+        argument = "algorithm_parameters['replay_buffer_class']"
+        arguments["replay_buffer_class"] = registry.replay_buffers.get(replay_buffer_class, argument)
+    rollout_buffer_class: Any = arguments.get("rollout_buffer_class")
+    if rollout_buffer_class is not None and not _is_buffer_class(rollout_buffer_class):
+        raise ArgumentError("rollout_buffer_class", rollout_buffer_class, "is no buffer class of Stable-Baselines3")
+    if arguments.get("replay_buffer_class") is not None:
+        _check_kind(arguments["replay_buffer_class"], "replay_buffer_class", registry.replay_buffers)
     if isinstance(arguments.get("train_freq"), list):
         arguments["train_freq"] = tuple(arguments["train_freq"])
     if isinstance(arguments.get("action_noise"), dict):
@@ -121,7 +146,8 @@ def build_arguments(
 def _policy_kwargs(given: dict[str, Any] | None, features_extractor: Any) -> dict[str, Any] | None:
     if given is None and features_extractor is None:
         return None
-    # The library writes into this dictionary, which is the user's.
+    if given is not None and not isinstance(given, dict):
+        raise ArgumentError("algorithm_parameters['policy_kwargs']", given, "must be a dictionary")
     policy_kwargs = {key: dict(value) if isinstance(value, dict) else value for key, value in (given or {}).items()}
     if features_extractor is not None:
         if "features_extractor_class" in policy_kwargs:
@@ -139,12 +165,31 @@ def _policy_kwargs(given: dict[str, Any] | None, features_extractor: Any) -> dic
             policy_kwargs["features_extractor_kwargs"] = fields
         else:
             policy_kwargs["features_extractor_class"] = features_extractor
-    for name, known in _NAMED_IN_POLICY_KWARGS.items():
+    for name, known in _CLASSES_IN_POLICY_KWARGS.items():
         value = policy_kwargs.get(name)
+        argument = "features_extractor" if features_extractor is not None and "features" in name else name
         if isinstance(value, str):
-            argument = "features_extractor" if features_extractor is not None and "features" in name else name
             policy_kwargs[name] = known.get(value, argument)
+        elif value is not None:
+            _check_kind(value, argument, known)
     return policy_kwargs
+
+
+def _is_buffer_class(value: Any) -> bool:
+    from stable_baselines3.common.buffers import BaseBuffer
+
+    return isinstance(value, type) and issubclass(value, BaseBuffer)
+
+
+def _check_kind(value: Any, argument: str, known: registry.Registry) -> None:
+    """Checks that a class is registered as what it is used for.
+
+    The library calls it with arguments that may come from a file. An algorithm in the place of a features extractor
+    would import the module that its `env` argument names.
+    """
+    if known.name_of(value) is None:
+        kind = known.kind.replace("_", " ")
+        raise ArgumentError(argument, value, f"is not registered as a {kind}", f"Register it: {known.register_call}")
 
 
 def _action_noise(data: dict[str, Any], action_space: spaces.Space[Any]) -> Any:
@@ -157,12 +202,19 @@ def _action_noise(data: dict[str, Any], action_space: spaces.Space[Any]) -> Any:
         raise UnknownNameError("algorithm_parameters['action_noise']['type']", kind, known)
     if not isinstance(action_space, spaces.Box):
         raise ArgumentError("algorithm_parameters['action_noise']", data, "noise is for continuous actions only")
-    mean = np.broadcast_to(np.asarray(fields.pop("mean", 0.0), np.float32), action_space.shape).copy()
-    sigma = np.broadcast_to(np.asarray(fields.pop("sigma", 0.1), np.float32), action_space.shape).copy()
     try:
+        mean, sigma = (
+            np.broadcast_to(np.asarray(fields.pop(name, default), np.float64), action_space.shape).copy()
+            for name, default in (("mean", 0.0), ("sigma", 0.1))
+        )
         return known[kind](mean, sigma, **fields)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ArgumentError("algorithm_parameters['action_noise']", data, f"does not fit: {error}") from error
+
+
+def local_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Returns the parameters that belong to this machine or session."""
+    return {name: value for name, value in parameters.items() if name in _LOCAL}
 
 
 def portable_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +239,7 @@ def _noise_as_data(noise: Any) -> Any:
     return data
 
 
-def check_savable(parameters: dict[str, Any], features_extractor: Any) -> tuple[Any, Any]:
+def check_savable(algorithm_class: type[Any], parameters: dict[str, Any], features_extractor: Any) -> tuple[Any, Any]:
     """Encodes the configuration as data, which shows before training whether the agent could be saved.
 
     Returns:
@@ -196,5 +248,9 @@ def check_savable(parameters: dict[str, Any], features_extractor: Any) -> tuple[
     Raises:
         UnsavableError: Something in it has no registered name; the message holds the line that registers it.
     """
-    encoded = encode_value(portable_parameters(parameters), "algorithm_parameters")
+    portable = portable_parameters(parameters)
+    for name, policy in algorithm_class.policy_aliases.items():
+        if portable.get("policy") is policy:
+            portable["policy"] = name
+    encoded = encode_value(portable, "algorithm_parameters")
     return encoded, encode_value(features_extractor, "features_extractor")

@@ -1,16 +1,18 @@
-"""Buffers that hold only what somebody did, for environments whose slots can be empty."""
+"""Buffers and statistics of only what somebody did and saw, for environments whose slots can be empty."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, DictRolloutBuffer, ReplayBuffer, RolloutBuffer
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv
 
 from rl_framework.environment.sb3 import ExportedVecEnv
-from rl_framework.errors import ArgumentError
+from rl_framework.errors import ArgumentError, RLFrameworkError
 
 __all__ = [
     "PresentDictReplayBuffer",
@@ -28,7 +30,7 @@ class _PresentRollout:
     The transition before an absence ends an episode, so that no advantage reaches across it.
     """
 
-    vec_env: ExportedVecEnv
+    vec_env: VecEnv
     buffer_size: int
     n_envs: int
     pos: int
@@ -39,13 +41,19 @@ class _PresentRollout:
         self.acted = np.ones((self.buffer_size, self.n_envs), dtype=np.bool_)
 
     def add(self, *args: Any, **kwargs: Any) -> None:
-        self.acted[self.pos] = self.vec_env.acted
+        # In environments that the user vectorized for Stable-Baselines3, everybody acts.
+        self.acted[self.pos] = getattr(self.vec_env, "acted", True)
         super().add(*args, **kwargs)  # type: ignore[misc]
 
     def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
         if self.acted.all():
             yield from super().get(batch_size)  # type: ignore[misc]
             return
+        if not self.acted.any():
+            raise RLFrameworkError(
+                f"nobody was there for a whole rollout of {self.buffer_size} steps: there is nothing to learn from; "
+                "raise algorithm_parameters['n_steps']"
+            )
         if not self.generator_ready:
             next(super().get())  # type: ignore[misc]  # the library flattens its arrays at the first batch
         rows = np.random.permutation(np.flatnonzero(self.acted.swapaxes(0, 1).reshape(-1)))
@@ -65,7 +73,7 @@ class PresentDictRolloutBuffer(_PresentRollout, DictRolloutBuffer):
 class _PresentReplay:
     """Stores each transition by itself; rows of absent slots are not stored at all."""
 
-    vec_env: ExportedVecEnv
+    vec_env: VecEnv
 
     def __init__(
         self,
@@ -86,7 +94,7 @@ class _PresentReplay:
         super().__init__(buffer_size, observation_space, action_space, device, 1, **kwargs)  # type: ignore[call-arg]
 
     def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
-        for index in np.flatnonzero(self.vec_env.acted):
+        for index in np.flatnonzero(getattr(self.vec_env, "acted", np.ones(len(reward), dtype=np.bool_))):
             row = slice(index, index + 1)
             super().add(  # type: ignore[misc]
                 _rows(obs, row), _rows(next_obs, row), action[row], reward[row], done[row], [infos[index]]
@@ -99,6 +107,47 @@ class PresentReplayBuffer(_PresentReplay, ReplayBuffer):
 
 class PresentDictReplayBuffer(_PresentReplay, DictReplayBuffer):
     """A `DictReplayBuffer` for slots that can be empty."""
+
+
+class _PresentMeanStd(RunningMeanStd):
+    """Running statistics of the rows that somebody is behind."""
+
+    def __init__(self, original: RunningMeanStd, rows: Callable[[], Any]) -> None:
+        self.mean, self.var, self.count = original.mean, original.var, original.count
+        self._rows = rows
+
+    def update(self, arr: np.ndarray) -> None:
+        """Takes in a batch."""
+        rows = self._rows()
+        if rows.any():
+            super().update(arr[rows])
+
+    def __reduce__(self) -> Any:
+        # A copy, such as the library makes for evaluation, is of the numbers and not of the environment.
+        return _plain_statistics, (self.mean, self.var, self.count)
+
+
+def _plain_statistics(mean: Any, var: Any, count: float) -> RunningMeanStd:
+    statistics = RunningMeanStd(shape=np.shape(mean))
+    statistics.mean, statistics.var, statistics.count = np.copy(mean), np.copy(var), count
+    return statistics
+
+
+def _leave_out_of_statistics(vec_normalize: Any, vec_env: ExportedVecEnv) -> None:
+    def present() -> Any:
+        return vec_env.batch.present
+
+    def acted() -> Any:
+        return vec_env.acted
+
+    if vec_normalize.norm_obs:
+        rms = vec_normalize.obs_rms
+        vec_normalize.obs_rms = (
+            {key: _PresentMeanStd(part, present) for key, part in rms.items()}
+            if isinstance(rms, dict)
+            else _PresentMeanStd(rms, present)
+        )
+    vec_normalize.ret_rms = _PresentMeanStd(vec_normalize.ret_rms, acted)
 
 
 def _rows(observations: Any, rows: slice) -> Any:
@@ -137,8 +186,43 @@ def buffers_for_absence(
 
 
 def connect_buffers(algorithm: Any, vec_env: Any) -> None:
-    """Tells an algorithm's buffers which environment knows who acted."""
+    """Tells an algorithm's buffers, and the statistics it normalises by, which environment knows who acted.
+
+    An algorithm that was built where nobody is ever absent may go on where somebody is: its rollout buffer, which is
+    empty between rollouts, is replaced.
+
+    Raises:
+        ArgumentError: Its replay buffer cannot leave slots out.
+    """
+    may_be_absent = isinstance(vec_env, ExportedVecEnv) and vec_env.batch.may_be_absent
     for name in ("rollout_buffer", "replay_buffer"):
         buffer = getattr(algorithm, name, None)
+        if buffer is not None and may_be_absent and not isinstance(buffer, _PresentRollout | _PresentReplay):
+            buffer = _replace(algorithm, buffer)
         if isinstance(buffer, _PresentRollout | _PresentReplay):
             buffer.vec_env = vec_env
+    vec_normalize = algorithm.get_vec_normalize_env()
+    if may_be_absent and vec_normalize is not None:
+        _leave_out_of_statistics(vec_normalize, vec_env)
+
+
+def _replace(algorithm: Any, buffer: Any) -> Any:
+    replacement = {RolloutBuffer: PresentRolloutBuffer, DictRolloutBuffer: PresentDictRolloutBuffer}.get(type(buffer))
+    if replacement is None:
+        raise ArgumentError(
+            "training_environments",
+            algorithm.env,
+            f"slots of this environment can hold nobody, and the agent's {type(buffer).__name__} would store them",
+            "Go on where nobody is absent, or begin with a new agent.",
+        )
+    algorithm.rollout_buffer_class = replacement
+    algorithm.rollout_buffer = replacement(
+        buffer.buffer_size,
+        buffer.observation_space,
+        buffer.action_space,
+        buffer.device,
+        gae_lambda=buffer.gae_lambda,
+        gamma=buffer.gamma,
+        n_envs=buffer.n_envs,
+    )
+    return algorithm.rollout_buffer

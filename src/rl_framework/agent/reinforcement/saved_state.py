@@ -10,14 +10,16 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from rl_framework.agent.reinforcement.normaliser import Normaliser
+from rl_framework.agent.reinforcement.normaliser import Normaliser, keys_to_normalise
+from rl_framework.agent.reinforcement.parameters import portable_parameters
 from rl_framework.bundle import Bundle, decode_space, decode_value, encode_space
 from rl_framework.errors import BundleError
+from rl_framework.seeding import check_seed
 
 if TYPE_CHECKING:
     from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
 
-__all__ = ["SavedConfig", "members_of", "read_config", "read_normaliser", "restore", "transfer"]
+__all__ = ["SavedConfig", "members_of", "read_config", "read_normaliser", "read_policy", "restore", "transfer"]
 
 _CONFIG, _POLICY, _ACTING, _NORMALISER = "config.json", "policy.safetensors", "acting.safetensors", "normaliser.npz"
 
@@ -60,13 +62,15 @@ def members_of(agent: StableBaselinesAgent, algorithm: BaseAlgorithm) -> dict[st
     """Returns the members of a bundle's deployable part."""
     normaliser = agent.normaliser
     asked = agent.normalize_observations or agent.normalize_rewards
+    identifier = agent.environment_id
     config = {
         **agent.describe(),
         "has_foreign_normaliser": normaliser is not None and not asked,
         "observation_space": encode_space(agent.observation_space),
         "action_space": encode_space(agent.action_space),
         "n_environments": int(algorithm.n_envs),
-        "environment_id": agent.environment_id,
+        # Adapters may have names with a colon, which a reader has to take for a module that would be imported.
+        "environment_id": None if identifier is None or ":" in identifier else identifier,
         "seed": agent.seed,
         "counters": {name: int(getattr(algorithm, name)) for name in _COUNTERS},
         "acting": {name: float(getattr(algorithm, name)) for name in _ACTING_NUMBERS if hasattr(algorithm, name)},
@@ -90,7 +94,8 @@ def read_config(bundle: Bundle) -> SavedConfig:
     try:
         config = SavedConfig(
             algorithm=_typed(data, "algorithm", str),
-            algorithm_parameters=_decoded(data, "algorithm_parameters", dict),
+            # A file does not choose the device, or where this machine writes its logs.
+            algorithm_parameters=portable_parameters(_decoded(data, "algorithm_parameters", dict)),
             features_extractor=decode_value(data["features_extractor"]),
             normalize_observations=_typed(data, "normalize_observations", bool),
             normalize_rewards=_typed(data, "normalize_rewards", bool),
@@ -103,7 +108,10 @@ def read_config(bundle: Bundle) -> SavedConfig:
             counters={name: _typed(data["counters"], name, int) for name in _COUNTERS},
             acting={name: float(value) for name, value in _typed(data, "acting", dict).items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
+        _check_ranges(config)
+    except BundleError:
+        raise
+    except Exception as error:
         raise BundleError(f"the configuration in the bundle is damaged: {error!r}") from error
     if not 1 <= config.n_environments <= _MOST_ENVIRONMENTS:
         raise BundleError(f"the configuration in the bundle is damaged: n_environments={config.n_environments}")
@@ -115,9 +123,17 @@ def read_config(bundle: Bundle) -> SavedConfig:
     return config
 
 
+def _check_ranges(config: SavedConfig) -> None:
+    if any(not 0 <= value < 1 << 63 for value in config.counters.values()):
+        raise ValueError(f"counters are {config.counters}")
+    if any(not 0 <= value <= 1 for value in config.acting.values()):
+        raise ValueError(f"acting is {config.acting}")
+    check_seed(config.seed)
+
+
 def _typed(data: Any, name: str, kind: Any) -> Any:
     value = data[name]
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise TypeError(f"{name} is {value!r}")
     return value
 
@@ -129,13 +145,17 @@ def _decoded(data: Any, name: str, kind: type[Any]) -> Any:
     return value
 
 
-def restore(bundle: Bundle, config: SavedConfig, algorithm: Any) -> None:
+def read_policy(bundle: Bundle) -> dict[str, torch.Tensor]:
+    """Reads the tensors of the policy."""
+    return bundle.tensors(_POLICY)
+
+
+def restore(bundle: Bundle, config: SavedConfig, tensors: dict[str, torch.Tensor], algorithm: Any) -> None:
     """Puts the weights and the acting state of a bundle into an algorithm built from its configuration.
 
     Raises:
         BundleError: The tensors do not fit.
     """
-    tensors = bundle.tensors(_POLICY)
     expected = algorithm.policy.state_dict()
     _check_tensors(tensors, expected)
     algorithm.policy.load_state_dict(tensors, strict=True)
@@ -143,14 +163,26 @@ def restore(bundle: Bundle, config: SavedConfig, algorithm: Any) -> None:
     if distribution is not None:
         acting = bundle.tensors(_ACTING)
         for name in _GSDE:
-            if name not in acting or acting[name].shape != getattr(distribution, name).shape:
-                raise BundleError(f"{_ACTING}: {name} is missing or has the wrong shape")
+            expected_matrix = getattr(distribution, name)
+            # There is one exploration matrix for each environment of the training.
+            shape = expected_matrix.shape if name == "exploration_mat" else (-1, *expected_matrix.shape[1:])
+            found = acting.get(name)
+            if found is None or found.dtype != expected_matrix.dtype or not _has_shape(found, shape):
+                raise BundleError(f"{_ACTING}: {name} is missing, or has the wrong shape or type")
             setattr(distribution, name, acting[name].to(algorithm.device))
     for name, value in config.counters.items():
         setattr(algorithm, name, value)
     for name in _ACTING_NUMBERS:
         if name in config.acting and hasattr(algorithm, name):
             setattr(algorithm, name, config.acting[name])
+
+
+def _has_shape(tensor: torch.Tensor, shape: tuple[int, ...]) -> bool:
+    """Tells whether a tensor has a shape in which -1 stands for any size but 0."""
+    same_rank = tensor.ndim == len(shape)
+    return same_rank and all(
+        found == size or (size == -1 and found > 0) for found, size in zip(tensor.shape, shape, strict=True)
+    )
 
 
 def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -165,12 +197,25 @@ def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.T
             )
 
 
-def read_normaliser(bundle: Bundle, observation_space: gymnasium.Space[Any]) -> Normaliser | None:
-    """Reads the observation statistics, if the bundle has some."""
-    if _NORMALISER not in bundle:
+def read_normaliser(bundle: Bundle, config: SavedConfig) -> Normaliser | None:
+    """Reads the observation statistics, if the agent normalises.
+
+    Raises:
+        BundleError: They are missing or damaged: without them the agent would act on numbers that it never saw.
+    """
+    asked = config.normalize_observations or config.normalize_rewards or config.has_foreign_normaliser
+    if asked != (_NORMALISER in bundle):
+        raise BundleError(f"{_NORMALISER} is {'missing' if asked else 'there'}, which the configuration contradicts")
+    if not asked:
         return None
-    parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
-    return Normaliser.from_arrays(bundle.arrays(_NORMALISER), {key: part.shape or () for key, part in parts.items()})
+    space = config.observation_space
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    shapes = {key: part.shape or () for key, part in parts.items() if isinstance(part, spaces.Box)}
+    normaliser = Normaliser.from_arrays(bundle.arrays(_NORMALISER), shapes)
+    needed = set(keys_to_normalise(space)) if config.normalize_observations else set()
+    if not config.has_foreign_normaliser and set(normaliser.observation) != needed:
+        raise BundleError(f"{_NORMALISER}: statistics for {sorted(normaliser.observation)} are not those needed")
+    return normaliser
 
 
 def transfer(previous: Any, rebuilt: Any) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rl_framework import registry
 from rl_framework.errors import ArgumentError
 
@@ -21,6 +23,9 @@ class ConstantSchedule:
     """`{"type": "constant", "value": v}`: always the same."""
 
     value: float
+
+    def __post_init__(self) -> None:
+        _check_numbers(self, self.value)
 
     def __call__(self, progress_remaining: float) -> float:
         """Returns the value."""
@@ -42,6 +47,7 @@ class LinearSchedule:
     end_fraction: float = 1.0
 
     def __post_init__(self) -> None:
+        _check_numbers(self, self.start, self.end, self.end_fraction)
         if not 0 < self.end_fraction <= 1:
             raise ArgumentError("end_fraction", self.end_fraction, "must be above 0 and at most 1")
 
@@ -61,6 +67,7 @@ class ExponentialSchedule:
     end: float
 
     def __post_init__(self) -> None:
+        _check_numbers(self, self.start, self.end)
         if self.start <= 0 or self.end <= 0:
             raise ArgumentError("schedule", self, "start and end of an exponential schedule must be above 0")
 
@@ -76,6 +83,9 @@ class CosineSchedule:
     start: float
     end: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_numbers(self, self.start, self.end)
+
     def __call__(self, progress_remaining: float) -> float:
         """Returns the value at this point of the training."""
         share = 0.5 * (1.0 + math.cos(math.pi * (1.0 - progress_remaining)))
@@ -90,6 +100,7 @@ class StepSchedule:
     at: Sequence[float]
 
     def __post_init__(self) -> None:
+        _check_numbers(self, *self.values, *self.at)
         if len(self.values) != len(self.at) + 1 or list(self.at) != sorted(self.at):
             raise ArgumentError("schedule", self, "a step schedule has one value more than rising points in `at`")
 
@@ -97,6 +108,14 @@ class StepSchedule:
         """Returns the value at this point of the training."""
         passed = 1.0 - progress_remaining
         return float(self.values[sum(point <= passed for point in self.at)])
+
+
+def _check_numbers(schedule: object, *numbers: object) -> None:
+    # A schedule is asked for its values one after the other, and a mistake in the last must not wait until then.
+    for number in numbers:
+        usable = isinstance(number, int | float | np.number) and not isinstance(number, bool)
+        if not usable or not math.isfinite(number):  # type: ignore[arg-type]
+            raise ArgumentError("schedule", schedule, f"{number!r} is no finite number")
 
 
 registry.register_schedule("constant", ConstantSchedule)
@@ -115,7 +134,7 @@ def to_schedule(value: Any, argument: str) -> float | Callable[[float], float]:
 
     Raises:
         UnknownNameError: No schedule of that type.
-        ArgumentError: A field is missing or unknown.
+        ArgumentError: A field is missing, unknown, or no finite number.
     """
     if not isinstance(value, dict):
         return value
@@ -127,6 +146,6 @@ def to_schedule(value: Any, argument: str) -> float | Callable[[float], float]:
     try:
         schedule = schedule_class(**fields)
         schedule(1.0), schedule(0.0)
-    except TypeError as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise ArgumentError(argument, value, f"does not fit a {kind} schedule: {error}") from error
     return schedule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,29 +13,35 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from rl_framework.agent.reinforcement import saved_state
 from rl_framework.agent.reinforcement.algorithms import check_spaces_supported, name_of_algorithm, resolve_algorithm
 from rl_framework.agent.reinforcement.listener import EventListener
-from rl_framework.agent.reinforcement.normaliser import Normaliser
-from rl_framework.agent.reinforcement.parameters import build_arguments, check_parameter_names, check_savable
+from rl_framework.agent.reinforcement.normaliser import Normaliser, keys_to_normalise, make_vec_normalize
+from rl_framework.agent.reinforcement.parameters import (
+    build_arguments,
+    check_parameter_names,
+    check_savable,
+    local_parameters,
+)
 from rl_framework.agent.reinforcement.present_buffers import buffers_for_absence, connect_buffers
+from rl_framework.agent.reinforcement.size_limit import NoRolloutBuffer, limited_parameters
 from rl_framework.agent.reinforcement.threads import choose_threads
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
-from rl_framework.bundle import Bundle
+from rl_framework.bundle import Bundle, encode_space
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.sb3 import SpacesOnlyVecEnv, export_to_vec_env
 from rl_framework.errors import (
     ArgumentError,
     BundleError,
+    MissingExtraError,
     NotTrainedError,
     RLFrameworkError,
     SeedConflictError,
-    UnsupportedSpaceError,
+    require_extra,
 )
-from rl_framework.seeding import check_seed, fresh_seed, isolated_random_state
+from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
 from rl_framework.training import Training
 
 __all__ = ["StableBaselinesAgent"]
@@ -71,6 +78,8 @@ class StableBaselinesAgent(RLAgent):
         normalize_rewards: bool = False,
     ) -> None:
         self.algorithm_class: type[BaseAlgorithm] = resolve_algorithm(algorithm_class)
+        if algorithm_parameters is not None and not isinstance(algorithm_parameters, dict):
+            raise ArgumentError("algorithm_parameters", algorithm_parameters, "must be a dictionary")
         self.algorithm_parameters = dict(algorithm_parameters or {})
         check_parameter_names(self.algorithm_class, self.algorithm_parameters)
         check_seed(self.algorithm_parameters.get("seed"), "algorithm_parameters['seed']")
@@ -133,7 +142,7 @@ class StableBaselinesAgent(RLAgent):
 
     def describe(self) -> dict[str, Any]:
         """Returns algorithm and parameters as JSON-able data."""
-        parameters, extractor = check_savable(self.algorithm_parameters, self.features_extractor)
+        parameters, extractor = check_savable(self.algorithm_class, self.algorithm_parameters, self.features_extractor)
         return {
             "algorithm": name_of_algorithm(self.algorithm_class),
             "algorithm_parameters": parameters,
@@ -174,27 +183,40 @@ class StableBaselinesAgent(RLAgent):
             raise SeedConflictError(
                 "seed", seed, f"algorithm_parameters['seed'] is {given}", "Give the seed in one of the two places."
             )
-        self.describe()  # raises if the agent could not be saved
+        self._check_savable(batch)
+        if self.algorithm_parameters.get("tensorboard_log") is not None:
+            require_extra("tensorboard", "algorithm_parameters['tensorboard_log']", "tensorboard")
         if self._spaces is not None:
             self.check_spaces(batch, "training_environments")
         used = next((s for s in (seed, self.seed, given) if s is not None), None)
         used = fresh_seed() if used is None else int(used)
         vec_env = export_to_vec_env(batch)
-        previous, normaliser = self._algorithm, self.normaliser
+        previous = self._algorithm
         wrapped, vec_normalize = self._normalise(vec_env)
-        if normaliser is not None and vec_normalize is not None and vec_normalize is not vec_env:
-            normaliser.restore(vec_normalize)
         if previous is not None and previous.env is not None and previous.n_envs == vec_env.num_envs:
             previous.set_env(wrapped)
             if seed is not None:
                 previous.set_random_seed(seed)
-        else:
+        elif previous is None or seed is not None:
             self._rebuild(wrapped, batch, used)
+        else:  # with the seed of the beginning it would meet the same episodes again
+            self._rebuild(wrapped, batch, derive_seed(used, "continued", self.num_timesteps))
         connect_buffers(self.algorithm, vec_env)
         self._spaces = (batch.single_observation_space, batch.single_action_space)
         self._vec_env, self._vec_normalize = vec_env, vec_normalize
         self.seed, self.environment_id = used, batch.environment_id
         return used
+
+    def seed_new_environments(self, batch: BatchedEnvironment, seed: int) -> None:
+        """Seeds the environments alone, at their next reset."""
+        assert self._vec_env is not None  # `prepare` came before
+        self._vec_env.seed(seed)
+
+    def _check_savable(self, batch: BatchedEnvironment) -> None:
+        """Raises an `UnsavableError` if the agent could not be saved after training here."""
+        self.describe()
+        encode_space(batch.single_observation_space, "observation_space")
+        encode_space(batch.single_action_space, "action_space")
 
     def learn(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
         """Trains with the library's own `learn`."""
@@ -243,8 +265,8 @@ class StableBaselinesAgent(RLAgent):
         arguments |= overrides
         try:
             return self.algorithm_class(env=vec_env, seed=seed, **arguments)
-        except (AssertionError, TypeError, ValueError) as error:
-            if isinstance(error, ArgumentError):
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, RLFrameworkError):
                 raise
             raise ArgumentError(
                 "algorithm_parameters",
@@ -263,34 +285,22 @@ class StableBaselinesAgent(RLAgent):
                     "Use one of the two.",
                 )
             return vec_env, vec_env
+        normaliser = self.normaliser
         if not self.normalize_observations and not self.normalize_rewards:
+            if normaliser is not None and normaliser.observation:
+                raise ArgumentError(
+                    "training_environments",
+                    vec_env,
+                    "the agent was trained on the observations of a VecNormalize, and these are not wrapped in one",
+                    "Wrap them in a VecNormalize with the same statistics.",
+                )
             return vec_env, None
-        normalize = VecNormalize(
-            vec_env,
-            norm_obs=self.normalize_observations,
-            norm_reward=self.normalize_rewards,
-            gamma=float(self.algorithm_parameters.get("gamma", 0.99)),
-            norm_obs_keys=self._keys_to_normalise(vec_env.observation_space),
-        )
+        keys = keys_to_normalise(vec_env.observation_space) if self.normalize_observations else None
+        gamma = float(self.algorithm_parameters.get("gamma", 0.99))
+        normalize = make_vec_normalize(vec_env, keys, self.normalize_rewards, gamma)
+        if normaliser is not None:
+            normaliser.restore(normalize)
         return normalize, normalize
-
-    def _keys_to_normalise(self, space: spaces.Space[Any]) -> list[str] | None:
-        if not self.normalize_observations:
-            return None
-        if isinstance(space, spaces.Dict):
-            keys = [
-                key for key, part in space.spaces.items() if isinstance(part, spaces.Box) and not is_image_space(part)
-            ]
-            if keys:
-                return keys
-        elif isinstance(space, spaces.Box) and not is_image_space(space):
-            return None
-        raise UnsupportedSpaceError(
-            "normalize_observations",
-            True,
-            f"there is nothing to normalise in {space}",
-            "Images are scaled by the policy itself; discrete observations are one-hot.",
-        )
 
     # Saving
 
@@ -301,26 +311,42 @@ class StableBaselinesAgent(RLAgent):
     @classmethod
     def from_bundle(cls, bundle: Bundle, algorithm_parameters: dict[str, Any] | None = None) -> Self:
         """Builds the agent that is in a bundle."""
-        config = saved_state.read_config(bundle)
         try:
-            agent, algorithm = cls._from_config(config, algorithm_parameters or {})
-        except BundleError:
+            return cls._from_bundle(bundle, algorithm_parameters or {})
+        except MissingExtraError:
             raise
-        except RLFrameworkError as error:
-            if algorithm_parameters:  # then the mistake may be the caller's
+        # What a crafted configuration makes the library raise is of many types, and all of them mean the same.
+        except Exception as error:
+            if algorithm_parameters:
+                cls.from_bundle(bundle)  # raises if it is the file that cannot be used
+                raise ArgumentError(
+                    "algorithm_parameters", algorithm_parameters, f"the agent in the bundle does not take them: {error}"
+                ) from error
+            if isinstance(error, BundleError):
                 raise
-            raise BundleError(f"the configuration in the bundle cannot be used here: {error}") from error
+            raise BundleError(
+                f"the configuration in the bundle cannot be used here: {type(error).__name__}: {error}"
+            ) from error
+
+    @classmethod
+    def _from_bundle(cls, bundle: Bundle, changed: dict[str, Any]) -> Self:
+        config = saved_state.read_config(bundle)
+        tensors, normaliser = saved_state.read_policy(bundle), saved_state.read_normaliser(bundle, config)
+        with limited_parameters(tensors):
+            agent, algorithm = cls._from_config(config, normaliser, changed)
         algorithm.env = None
         algorithm._vec_normalize_env = None
-        saved_state.restore(bundle, config, algorithm)
+        saved_state.restore(bundle, config, tensors, algorithm)
         agent._algorithm = algorithm
         agent._spaces = (config.observation_space, config.action_space)
-        agent._normaliser = saved_state.read_normaliser(bundle, config.observation_space)
+        agent._normaliser = normaliser
         agent.seed, agent.environment_id = config.seed, config.environment_id
         return agent
 
     @classmethod
-    def _from_config(cls, config: saved_state.SavedConfig, changed: dict[str, Any]) -> tuple[Self, BaseAlgorithm]:
+    def _from_config(
+        cls, config: saved_state.SavedConfig, normaliser: Normaliser | None, changed: dict[str, Any]
+    ) -> tuple[Self, BaseAlgorithm]:
         """Builds the agent and its algorithm, with fresh weights and without an environment."""
         agent = cls(
             config.algorithm,
@@ -329,21 +355,28 @@ class StableBaselinesAgent(RLAgent):
             config.normalize_observations,
             config.normalize_rewards,
         )
-        vec_env = SpacesOnlyVecEnv(config.observation_space, config.action_space, config.n_environments)
-        wrapped, _ = agent._normalise(vec_env)
-        if config.has_foreign_normaliser:
-            wrapped = VecNormalize(vec_env)
-        overrides: dict[str, Any] = {}
-        if issubclass(agent.algorithm_class, OffPolicyAlgorithm):
-            overrides["buffer_size"] = config.n_environments  # nothing is stored while it only acts
+        # While it only acts nothing is stored. Two stand for many: PPO refuses rollouts of a single transition.
+        n_environments = min(config.n_environments, 2)
+        vec_env: VecEnv = SpacesOnlyVecEnv(config.observation_space, config.action_space, n_environments)
+        if config.has_foreign_normaliser and normaliser is not None and normaliser.observation:
+            is_dict = isinstance(config.observation_space, spaces.Dict)
+            vec_env = VecNormalize(vec_env, norm_obs_keys=list(normaliser.observation) if is_dict else None)
+        else:
+            vec_env, _ = agent._normalise(vec_env)
+        off_policy = issubclass(agent.algorithm_class, OffPolicyAlgorithm)
+        name, stand_in = ("buffer_size", n_environments) if off_policy else ("rollout_buffer_class", NoRolloutBuffer)
         with isolated_random_state(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            algorithm = agent._construct(wrapped, config.observation_space, config.action_space, None, overrides)
+            algorithm = agent._construct(vec_env, config.observation_space, config.action_space, None, {name: stand_in})
+        algorithm.n_envs = config.n_environments
+        default = inspect.signature(agent.algorithm_class).parameters.get(name)
+        setattr(algorithm, name, agent.algorithm_parameters.get(name, default.default if default else None))
         return agent, algorithm
 
     def restore_members(self, bundle: Bundle, algorithm_parameters: dict[str, Any] | None) -> None:
         """Becomes the agent in the bundle."""
-        loaded = type(self).from_bundle(bundle, algorithm_parameters)
+        mine = local_parameters(self.algorithm_parameters)  # a bundle never has them
+        loaded = type(self).from_bundle(bundle, {**mine, **(algorithm_parameters or {})})
         if loaded.algorithm_class is not self.algorithm_class:
             raise BundleError(
                 f"the bundle holds {loaded.algorithm_class.__name__}, this agent is {self.algorithm_class.__name__}: "

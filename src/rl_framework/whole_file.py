@@ -1,0 +1,56 @@
+"""Files that appear under their name only when all of them is on the disk."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rl_framework.errors import ArgumentError
+
+__all__ = ["written_whole"]
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path to write to, which takes the place of `path` when the block ends without an error.
+
+    Missing folders are made. After an error the temporary file is gone and `path` is as it was.
+
+    Args:
+        path: Where the file should be in the end.
+
+    Yields:
+        An absolute path in the same folder and with the same ending.
+
+    Raises:
+        ArgumentError: The path is a directory.
+    """
+    # As with `open`, a link stays and the file that it points to is replaced.
+    destination = Path(os.path.realpath(path))
+    if destination.is_dir():
+        raise ArgumentError("path", str(path), "is a directory", "Name a file in it.")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    temporary = destination.with_name(f".rl_framework-{secrets.token_hex(8)}{destination.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(destination)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(destination.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    # The new name survives a power cut only once the directory is on the disk. Windows cannot open one, and some
+    # network file systems refuse; the file itself is whole in any case.
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

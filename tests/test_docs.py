@@ -1,0 +1,31 @@
+"""The code in docs/ works exactly as printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import rl_framework
+from rl_framework import registry
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def _code(name: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), flags=re.DOTALL)
+
+
+def test_the_custom_algorithm_learns_and_fits_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.algorithms, "_entries", dict(registry.algorithms._entries))
+    (code,) = _code("custom-agents.md")
+    names: dict[str, object] = {}
+    exec(compile(code, "custom-agents.md", "exec"), names)
+    lake = {"is_slippery": False}
+    for name in ("agent", "same_agent"):
+        agent = names[name]
+        assert isinstance(agent, rl_framework.RLAgent)
+        result = agent.evaluate("FrozenLake-v1", 20, deterministic=True, seed=0, environment_kwargs=lake)
+        assert result.mean == 1.0
+    assert len((DOCS / "custom-agents.md").read_text().splitlines()) <= 75

@@ -22,9 +22,13 @@ from rl_framework.evaluation.evaluate import check_n_eval_episodes
 from rl_framework.progress import progress_bar
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
 
-__all__ = ["Agent", "Store", "software_versions"]
+__all__ = ["STATELESS", "Agent", "Store", "software_versions"]
 
 _ENVIRONMENTS_TO_EVALUATE_IN = 8
+
+
+STATELESS: Any = object()
+"""Stands for a state that was not given to `choose_action`, which None would not: that is a state's beginning."""
 
 
 class Store(Protocol):
@@ -65,9 +69,17 @@ class Agent(ABC):
 
     @abstractmethod
     def predict(
-        self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True
+        self,
+        observations: Any,
+        state: Any = None,
+        episode_starts: Any = None,
+        deterministic: bool = True,
+        action_masks: Any = None,
     ) -> tuple[Any, Any]:
-        """Chooses one action for each observation of a batch; see `rl_framework.evaluation.Policy`."""
+        """Chooses one action for each observation of a batch; see `rl_framework.evaluation.Policy`.
+
+        Only agents whose `uses_action_masks` is True are given `action_masks`.
+        """
 
     @abstractmethod
     def bundle_members(self) -> dict[str, Any]:
@@ -82,34 +94,79 @@ class Agent(ABC):
     def from_bundle(cls, bundle: Bundle, algorithm_parameters: dict[str, Any] | None = None) -> Self:
         """Builds the agent that is in a bundle."""
 
+    @property
+    def uses_action_masks(self) -> bool:
+        """Whether `predict` takes `action_masks`: which actions are allowed, where the environment tells."""
+        return False
+
     def random_generator_owners(self) -> list[Any]:
         """Returns the objects whose `np_random` the policy draws from when it samples actions."""
         return []
 
     # What everybody uses
 
-    def choose_action(self, observation: Any, deterministic: bool = True) -> Any:
+    @classmethod
+    def kind(cls) -> str:
+        """Returns the registered name of this class of agents, by which a bundle is opened again.
+
+        Raises:
+            UnsavableError: It has none.
+        """
+        kind = registry.agents.name_of(cls)
+        if kind is None:
+            own = cls.__name__
+            raise UnsavableError(
+                "agent",
+                cls,
+                "this class of agents has no registered name, so that one of them could not be saved",
+                f"Register it first: rl_framework.registry.agents.register({own.lower()!r}, {own})",
+            )
+        return kind
+
+    def choose_action(
+        self,
+        observation: Any,
+        deterministic: bool = True,
+        *,
+        state: Any = STATELESS,
+        episode_start: Any = None,
+        action_masks: Any = None,
+    ) -> Any:
         """Chooses an action.
 
         Args:
             observation: One observation, or a batch with a leading axis, as the environment gives it (normalisation
                 is the agent's own business).
             deterministic: Whether to take the most likely action instead of a sampled one.
+            state: For recurrent agents: what the last call returned, or None at the start of an episode. Given at
+                all, the call returns `(action, state)`.
+            episode_start: Whether the observation is the first of an episode, in which case the state begins anew; a
+                bool, or shape `(batch,)`.
+            action_masks: For agents that use them: shape `(n_actions,)`, or `(batch, n_actions)`, bool: which
+                actions are allowed.
 
         Returns:
             An action that the environment's `step` takes: an int for a discrete space, otherwise an array; for a
-            batch, an array with a leading axis.
+            batch, an array with a leading axis. With `state`, the action and the next state.
 
         Raises:
             NotTrainedError: The agent has no model yet.
             SpaceMismatchError: The observation does not fit the observation space.
         """
         batch, single = self._as_batch(observation)
-        actions, _ = self.predict(batch, None, None, deterministic)
-        if not single:
-            return actions
-        action = actions[0]
-        return int(action) if isinstance(self.action_space, spaces.Discrete) else action
+        starts = None if episode_start is None else np.atleast_1d(np.asarray(episode_start, dtype=np.bool_))
+        if action_masks is not None:
+            if not self.uses_action_masks:
+                raise ArgumentError(
+                    "action_masks", action_masks, "this agent does not use them", 'Train "maskable_ppo", which does.'
+                )
+            action_masks = np.asarray(action_masks, dtype=np.bool_)[None] if single else action_masks
+        previous = None if state is STATELESS else state
+        actions, next_state = self.predict(batch, previous, starts, deterministic, action_masks)
+        action = actions
+        if single:
+            action = int(actions[0]) if isinstance(self.action_space, spaces.Discrete) else actions[0]
+        return action if state is STATELESS else (action, next_state)
 
     def evaluate(
         self,
@@ -191,13 +248,8 @@ class Agent(ABC):
             NotTrainedError: The agent has no model yet.
             UnsavableError: The agent holds something without a registered name.
         """
-        kind = registry.agents.name_of(type(self))
-        if kind is None:
-            raise UnsavableError(
-                "agent", self, "its class has no name", "rl_framework.registry.agents.register('my_agent', MyAgent)"
-            )
         information = {"versions": software_versions()}
-        return write_bundle(path, kind=kind, members=self.bundle_members(), information=information)
+        return write_bundle(path, kind=self.kind(), members=self.bundle_members(), information=information)
 
     def load_from_file(self, path: str | Path, algorithm_parameters: dict[str, Any] | None = None) -> Self:
         """Becomes the agent in a file written by `save_to_file`.
@@ -214,10 +266,9 @@ class Agent(ABC):
                 agent is then as it was before.
         """
         bundle = read_bundle(path)
-        kind = registry.agents.name_of(type(self))
-        if bundle.kind != kind:
+        if bundle.kind != self.kind():
             raise BundleError(
-                f"{path} holds an agent of kind {bundle.kind!r} and this one is {kind!r}: "
+                f"{path} holds an agent of kind {bundle.kind!r} and this one is {self.kind()!r}: "
                 "open it with rl_framework.load_agent(path)"
             )
         self.restore_members(bundle, algorithm_parameters)

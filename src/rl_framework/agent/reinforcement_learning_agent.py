@@ -16,9 +16,9 @@ import numpy as np
 from rl_framework.agent.base_agent import Agent, software_versions
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
-from rl_framework.errors import ArgumentError
+from rl_framework.errors import ArgumentError, SeedConflictError
 from rl_framework.progress import in_notebook
-from rl_framework.seeding import check_seed, derive_seed
+from rl_framework.seeding import check_seed, derive_seed, fresh_seed
 from rl_framework.training import (
     Callback,
     PeriodicCheckpoint,
@@ -100,6 +100,26 @@ class RLAgent(Agent):
         """Returns a context in which training runs with a suitable number of threads, noted in `record`."""
         return nullcontext()
 
+    # What subclasses share
+
+    def choose_seed(self, seed: int | None, given: int | None, previous: int | None) -> int:
+        """Returns the seed to use: what was asked for, what an earlier training used, or a fresh one.
+
+        Args:
+            seed: From `train`.
+            given: From `algorithm_parameters`.
+            previous: Of an earlier training.
+
+        Raises:
+            SeedConflictError: The first two disagree.
+        """
+        if seed is not None and given is not None and seed != given:
+            raise SeedConflictError(
+                "seed", seed, f"algorithm_parameters['seed'] is {given}", "Give the seed in one of the two places."
+            )
+        used = next((candidate for candidate in (seed, previous, given) if candidate is not None), None)
+        return fresh_seed() if used is None else int(used)
+
     # What everybody uses
 
     def train(
@@ -156,6 +176,7 @@ class RLAgent(Agent):
             raise ArgumentError("total_timesteps", total_timesteps, "must be an integer of at least 1")
         total_timesteps = int(total_timesteps)
         seed = check_seed(seed)
+        self.kind()  # raises if the agent could not be saved afterwards
         ours, listeners = self._sort_callbacks(connector, callbacks)
         if progress_bar:
             ours.insert(0, ProgressBar())

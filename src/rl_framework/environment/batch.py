@@ -98,6 +98,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, dtype=np.int64)
         self._started = time.time()
+        self._latest_infos: tuple[list[dict[str, Any]], dict[int, dict[str, Any]]] = ([{}] * num_envs, {})
         self._float_observations = _has_floats(observation_space)
 
     # What a subclass implements
@@ -128,6 +129,32 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
     def get_slots(self, name: str, indices: Sequence[int] | None = None) -> list[Any]:
         """Reads an attribute of the environments, without calling it; arguments as in `call_slots`."""
         raise AttributeError(f"{type(self).__name__} has no per-slot {name!r}")
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Returns which actions are allowed now.
+
+        Masks come from the environments' method `action_masks`, as sb3-contrib has it, or from the entry
+        "action_mask" of their last infos, as gymnasium's Taxi and PettingZoo have it.
+
+        Returns:
+            Shape `(num_envs, n_actions)`, bool; everything is allowed where nobody is.
+
+        Raises:
+            AttributeError: These environments have no masks.
+        """
+        try:
+            masks = self.call_slots("action_masks")
+        except AttributeError:
+            infos, reset_infos = self._latest_infos
+            masks = [reset_infos.get(index, info).get("action_mask") for index, info in enumerate(infos)]
+        known = next((np.asarray(mask) for mask in masks if mask is not None), None)
+        if known is None:
+            raise AttributeError("action_masks")
+        allowed = np.ones((self.num_envs, *known.shape), dtype=np.bool_)
+        for index in np.flatnonzero(self.present):
+            if masks[index] is not None:
+                allowed[index] = np.asarray(masks[index], dtype=np.bool_)
+        return allowed
 
     def set_slots(self, name: str, value: Any, indices: Sequence[int] | None = None) -> None:
         """Sets an attribute of the environments; arguments as in `call_slots`."""
@@ -166,6 +193,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         self._lengths[:] = 0
         self._started = time.time()
         observations, infos = self._reset(seeds, options)
+        self._latest_infos = (infos, {})
         self._check_observations(observations)
         return observations, infos
 
@@ -185,6 +213,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         step = self._step(actions)
         self.seconds_stepping += time.perf_counter() - started
         self.step_count += 1
+        self._latest_infos = (step.infos, step.reset_infos)
         if not np.isfinite(step.rewards).all():
             index = int(np.flatnonzero(~np.isfinite(step.rewards))[0])
             raise NonFiniteError("reward", index, self.step_count, float(step.rewards[index]))

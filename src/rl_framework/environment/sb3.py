@@ -40,6 +40,7 @@ class ExportedVecEnv(VecEnv):
         self.batch = batch
         self.acted = batch.present
         self._actions: Any = None
+        self._ended: list[tuple[int, dict[str, Any]]] = []
         # The learner draws from its action space; an environment that draws from its own must not be disturbed.
         super().__init__(batch.num_envs, batch.single_observation_space, deepcopy(batch.single_action_space))
         self.metadata = batch.metadata
@@ -74,7 +75,13 @@ class ExportedVecEnv(VecEnv):
             if index in step.final_observations:
                 info["terminal_observation"] = step.final_observations[index]
             self.reset_infos[index] = step.reset_infos.get(index, {})
+            self._ended.append((index, info))
         return step.observations, step.rewards.astype(np.float32), dones, infos
+
+    def take_ended_episodes(self) -> list[tuple[int, dict[str, Any]]]:
+        """Returns slot and last info of the episodes that ended since the last call."""
+        ended, self._ended = self._ended, []
+        return ended
 
     def close(self) -> None:
         """Closes what the door made, nothing of the caller's."""
@@ -88,6 +95,8 @@ class ExportedVecEnv(VecEnv):
         """Returns an attribute of the environments in the slots."""
         if attr_name == "render_mode" and not hasattr(self, "render_mode"):  # asked for by VecEnv.__init__
             return [self.batch.render_mode] * self.num_envs
+        if attr_name == "action_masks":  # sb3-contrib asks whether there are some
+            return [self.batch.action_masks()[index] for index in self._get_indices(indices)]
         return self.batch.get_slots(attr_name, list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
@@ -98,6 +107,8 @@ class ExportedVecEnv(VecEnv):
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> Any:
         """Calls a method of the environments in the slots."""
+        if method_name == "action_masks":
+            return [self.batch.action_masks()[index] for index in self._get_indices(indices)]
         return self.batch.call_slots(
             method_name, *method_args, indices=list(self._get_indices(indices)), **method_kwargs
         )

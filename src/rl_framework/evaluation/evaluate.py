@@ -13,7 +13,7 @@ from rl_framework.evaluation.result import EvaluationResult
 from rl_framework.progress import progress_bar
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
 
-__all__ = ["Policy", "check_n_eval_episodes", "evaluate_policy"]
+__all__ = ["Policy", "check_n_eval_episodes", "choose_actions", "evaluate_policy"]
 
 _PATIENCE = 10_000
 """Steps that a slot with episodes to give may stay empty."""
@@ -26,6 +26,9 @@ class Policy(Protocol):
         self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True, /
     ) -> tuple[Any, Any]:
         """Chooses one action a slot.
+
+        A policy whose attribute `uses_action_masks` is True is also given `action_masks`, of shape
+        `(slots, n_actions)`, bool: which actions are allowed.
 
         Args:
             observations: Batched observation, leading axis: slots.
@@ -48,6 +51,34 @@ def check_n_eval_episodes(n_eval_episodes: int) -> int:
     if not number or n_eval_episodes < 1:
         raise ArgumentError("n_eval_episodes", n_eval_episodes, "must be an integer of at least 1")
     return int(n_eval_episodes)
+
+
+def choose_actions(
+    policy: Policy,
+    environments: BatchedEnvironment,
+    observations: Any,
+    state: Any,
+    episode_starts: Any,
+    deterministic: bool,
+) -> tuple[Any, Any]:
+    """Asks a policy what to do, with the environments' action masks if it uses them.
+
+    Raises:
+        ArgumentError: It uses masks and the environments have none.
+    """
+    if not getattr(policy, "uses_action_masks", False):
+        return policy.predict(observations, state, episode_starts, deterministic)
+    try:
+        masks = environments.action_masks()
+    except AttributeError:
+        raise ArgumentError(
+            "environment",
+            environments,
+            "the agent uses action masks, and this environment has none",
+            "Give it a method action_masks(), for example with sb3_contrib's ActionMasker, or an info 'action_mask'.",
+        ) from None
+    masked: Any = policy
+    return masked.predict(observations, state, episode_starts, deterministic, action_masks=masks)
 
 
 def evaluate_policy(
@@ -114,7 +145,7 @@ def _run(
     observations, _ = environments.reset_slots(seed)
     episode_starts = np.ones(environments.num_envs, dtype=np.bool_)
     while (done < quotas).any():
-        actions, state = policy.predict(observations, state, episode_starts, deterministic)
+        actions, state = choose_actions(policy, environments, observations, state, episode_starts, deterministic)
         step = environments.step_slots(actions)
         observations = step.observations
         # A slot that somebody enters begins an episode too.

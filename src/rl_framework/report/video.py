@@ -16,6 +16,7 @@ from rl_framework.environment.batch import BatchedEnvironment
 from rl_framework.environment.door import environment_id_of, open_environments
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, RecordingError, shorten
 from rl_framework.evaluation import Policy
+from rl_framework.evaluation.evaluate import choose_actions
 from rl_framework.progress import progress_bar
 from rl_framework.report.encoding import check_video_arguments, encode_video
 from rl_framework.seeding import check_seed, isolated_random_state
@@ -124,10 +125,10 @@ def _frames(
     slot, frame = _first_frame(environments)
     yield frame
     for _ in range(length - 1):
-        actions, state = agent.predict(observations, state, episode_starts, deterministic)
+        actions, state = choose_actions(agent, environments, observations, state, episode_starts, deterministic)
         step = environments.step_slots(actions)
         observations = step.observations
-        episode_starts = step.terminated | step.truncated
+        episode_starts = step.terminated | step.truncated | ~step.acted
         yield _render(environments)[slot]
 
 

@@ -167,10 +167,10 @@ def test_a_policy_that_is_given_is_used():
 @pytest.mark.parametrize(
     ("algorithm", "space", "able"),
     [
-        ("dqn", spaces.Box(-1, 1, (1,)), "a2c, ddpg, ppo, sac, td3"),
-        ("sac", spaces.Discrete(2), "a2c, dqn, ppo"),
-        ("td3", spaces.MultiBinary(2), "a2c, ppo"),
-        ("ddpg", spaces.MultiDiscrete([2, 2]), "a2c, ppo"),
+        ("dqn", spaces.Box(-1, 1, (1,)), "a2c, ars, crossq, ddpg, ppo, recurrent_ppo, sac, td3, tqc, trpo"),
+        ("sac", spaces.Discrete(2), "a2c, ars, dqn, maskable_ppo, ppo, qrdqn, recurrent_ppo, trpo"),
+        ("td3", spaces.MultiBinary(2), "a2c, maskable_ppo, ppo, recurrent_ppo, trpo"),
+        ("ddpg", spaces.MultiDiscrete([2, 2]), "a2c, maskable_ppo, ppo, recurrent_ppo, trpo"),
     ],
 )
 def test_an_action_space_that_does_not_fit_is_refused_with_what_would(algorithm, space, able):

@@ -1,4 +1,4 @@
-"""The algorithms of Stable-Baselines3: their names, and which action spaces they take."""
+"""The algorithms of Stable-Baselines3 and sb3-contrib: their names, and which action spaces they take."""
 
 from __future__ import annotations
 
@@ -8,24 +8,42 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_framework import registry
-from rl_framework.errors import ArgumentError, UnsavableError, UnsupportedSpaceError
+from rl_framework.errors import ArgumentError, UnsavableError, UnsupportedSpaceError, require_extra
 
 __all__ = ["check_spaces_supported", "name_of_algorithm", "resolve_algorithm"]
 
 _EVERY_SPACE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
-# Stable-Baselines3 keeps this table inside the constructors, where it cannot be asked before a model is built.
+# The libraries keep this table inside the constructors, where it cannot be asked before a model is built.
 _ACTION_SPACES: dict[str, tuple[type[spaces.Space[Any]], ...]] = {
     "a2c": _EVERY_SPACE,
+    "ars": (spaces.Box, spaces.Discrete),
+    "crossq": (spaces.Box,),
     "ddpg": (spaces.Box,),
     "dqn": (spaces.Discrete,),
+    "maskable_ppo": (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
     "ppo": _EVERY_SPACE,
+    "qrdqn": (spaces.Discrete,),
+    "recurrent_ppo": _EVERY_SPACE,
     "sac": (spaces.Box,),
     "td3": (spaces.Box,),
+    "tqc": (spaces.Box,),
+    "trpo": _EVERY_SPACE,
+}
+
+_CONTRIB = {
+    "ars": "ARS",
+    "crossq": "CrossQ",
+    "maskable_ppo": "MaskablePPO",
+    "qrdqn": "QRDQN",
+    "recurrent_ppo": "RecurrentPPO",
+    "tqc": "TQC",
+    "trpo": "TRPO",
 }
 
 for _name in _ACTION_SPACES:
-    registry.register_algorithm(_name, f"stable_baselines3:{_name.upper()}")
+    _address = f"sb3_contrib:{_CONTRIB[_name]}" if _name in _CONTRIB else f"stable_baselines3:{_name.upper()}"
+    registry.register_algorithm(_name, _address)
 
 
 def resolve_algorithm(algorithm_class: str | type[Any]) -> type[Any]:
@@ -34,10 +52,13 @@ def resolve_algorithm(algorithm_class: str | type[Any]) -> type[Any]:
     Raises:
         UnknownNameError: No such name; the nearest names are suggested.
         ArgumentError: It is no algorithm of Stable-Baselines3.
+        MissingExtraError: It is one of sb3-contrib, which is not installed.
     """
     from stable_baselines3.common.base_class import BaseAlgorithm
 
     if isinstance(algorithm_class, str):
+        if algorithm_class.lower() in _CONTRIB:
+            require_extra("contrib", f"algorithm_class={algorithm_class!r}", "sb3_contrib")
         algorithm_class = registry.algorithms.get(algorithm_class, "algorithm_class")
     if not isinstance(algorithm_class, type) or not issubclass(algorithm_class, BaseAlgorithm):
         raise ArgumentError(

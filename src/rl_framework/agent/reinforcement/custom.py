@@ -21,11 +21,10 @@ from rl_framework.errors import (
     BundleError,
     NotTrainedError,
     RLFrameworkError,
-    SeedConflictError,
     UnsavableError,
     UnsupportedSpaceError,
 )
-from rl_framework.seeding import check_seed, derive_seed, fresh_seed
+from rl_framework.seeding import check_seed, derive_seed
 from rl_framework.training import EpisodeEnded, Training, Updated
 
 __all__ = ["CustomAgent", "CustomAlgorithm", "Transitions"]
@@ -182,7 +181,12 @@ class CustomAgent(RLAgent):
         return self._timesteps
 
     def predict(
-        self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True
+        self,
+        observations: Any,
+        state: Any = None,
+        episode_starts: Any = None,
+        deterministic: bool = True,
+        action_masks: Any = None,
     ) -> tuple[Any, Any]:
         """Chooses one action for each observation of a batch."""
         return self.algorithm.choose_actions(observations, deterministic), state
@@ -209,14 +213,8 @@ class CustomAgent(RLAgent):
 
     def prepare(self, batch: BatchedEnvironment, seed: int | None) -> int:
         """Makes the algorithm, or checks that the existing one goes on with these environments."""
-        given = self.algorithm_parameters.get("seed")
-        if seed is not None and given is not None and seed != given:
-            raise SeedConflictError(
-                "seed", seed, f"algorithm_parameters['seed'] is {given}", "Give the seed in one of the two places."
-            )
+        used = self.choose_seed(seed, self.algorithm_parameters.get("seed"), self.seed)
         self.describe()  # raises if the agent could not be saved
-        used = next((s for s in (seed, self.seed, given) if s is not None), None)
-        used = fresh_seed() if used is None else int(used)
         if self._algorithm is None:
             self._algorithm = self._construct(batch.single_observation_space, batch.single_action_space)
             self._algorithm.seed(derive_seed(used, "algorithm"))

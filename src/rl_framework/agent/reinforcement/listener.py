@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.logger import KVWriter, Logger
 
 from rl_framework.environment.sb3 import ExportedVecEnv
-from rl_framework.errors import NonFiniteError
+from rl_framework.errors import NonFiniteError, RLFrameworkError
 from rl_framework.training import EpisodeEnded, RolloutEnded, Training, Updated
 
-__all__ = ["EventListener"]
+__all__ = ["EventListener", "attached"]
 
 
 class _UpdateWriter(KVWriter):
@@ -33,6 +35,33 @@ class _UpdateWriter(KVWriter):
         """Holds nothing."""
 
 
+_PATIENCE = 10_000
+"""Steps for which all slots may be empty."""
+
+
+class _StopTraining(Exception):  # noqa: N818 - a signal and no error
+    """Ends the training of an algorithm that does not listen to its callbacks."""
+
+
+@contextmanager
+def attached(listener: EventListener, algorithm: Any) -> Iterator[None]:
+    """Runs the library's `learn` inside the block with a listener to its logger."""
+    quiet = not algorithm._custom_logger and not algorithm.verbose and algorithm.tensorboard_log is None
+    if quiet:
+        # The library itself would leave an empty directory behind, every time.
+        algorithm.set_logger(Logger(folder=None, output_formats=[]))
+    try:
+        yield
+    except _StopTraining:
+        listener.on_training_end()
+    finally:
+        if quiet:
+            algorithm._custom_logger = False
+        formats = algorithm.logger.output_formats if hasattr(algorithm, "_logger") else []
+        if listener.writer in formats:
+            formats.remove(listener.writer)
+
+
 class EventListener(BaseCallback):
     """Reports what Stable-Baselines3 does.
 
@@ -45,16 +74,11 @@ class EventListener(BaseCallback):
         super().__init__()
         self.training = training
         self._exported = vec_env if isinstance(vec_env, ExportedVecEnv) else None
-        self._writer = _UpdateWriter(self)
+        self.writer = _UpdateWriter(self)
         self._returns = np.zeros(vec_env.num_envs)
         self._lengths = np.zeros(vec_env.num_envs, dtype=np.int64)
         self._steps = 0
-
-    def detach(self) -> None:
-        """Takes the writer out of the library's logger again."""
-        formats = getattr(getattr(self, "model", None) and self.model.logger, "output_formats", [])
-        if self._writer in formats:
-            formats.remove(self._writer)
+        self._empty_for = 0
 
     def emit_update(self, metrics: dict[str, float]) -> None:
         """Emits what the library's logger reported."""
@@ -65,34 +89,34 @@ class EventListener(BaseCallback):
             self.training.emit(Updated(timestep=self.model.num_timesteps, metrics=metrics, n_updates=count))
 
     def _on_training_start(self) -> None:
-        self.model.logger.output_formats.append(self._writer)
+        self.model.logger.output_formats.append(self.writer)
 
     def _on_step(self) -> bool:
+        if self.training.stop_reason is not None:  # the algorithm does not listen to what this method returns
+            raise _StopTraining
         if self._exported is not None:
-            if self._exported.batch.may_be_absent:
-                # The library counts every slot; nothing happened in the empty ones.
-                self.model.num_timesteps -= int(np.sum(~self._exported.acted))
+            self._watch_exported(self._exported)
+            ended = self._exported.take_ended_episodes()
         else:
             self._watch_foreign()
+            infos = self.locals["infos"]
+            ended = [(int(slot), infos[slot]) for slot in np.flatnonzero(self.locals["dones"])]
         timestep = self.model.num_timesteps
-        for slot in np.flatnonzero(self.locals["dones"]):
-            info = self.locals["infos"][slot]
-            episode = info.get("episode")
-            if episode is None:
-                continue
-            metrics = {"episode/return": float(episode["r"]), "episode/length": float(episode["l"])}
-            self.training.emit(
-                EpisodeEnded(
-                    timestep=timestep,
-                    metrics=metrics,
-                    episode_return=float(episode["r"]),
-                    length=int(episode["l"]),
-                    slot=int(slot),
-                    info=info,
-                )
-            )
+        for slot, info in ended:
+            if "episode" in info:
+                self.training.emit(EpisodeEnded.from_info(timestep, slot, info))
         self.training.step(timestep)
         return self.training.stop_reason is None
+
+    def _watch_exported(self, exported: ExportedVecEnv) -> None:
+        """Takes care of empty slots."""
+        if not exported.batch.may_be_absent:
+            return
+        # The library counts every slot; nothing happened in the empty ones.
+        self.model.num_timesteps -= int(np.sum(~exported.acted))
+        self._empty_for = 0 if exported.acted.any() else self._empty_for + 1
+        if self._empty_for > _PATIENCE:
+            raise RLFrameworkError(f"nobody has been in any slot of the environment for {_PATIENCE} steps")
 
     def _watch_foreign(self) -> None:
         """Does for a `VecEnv` that the user brought what the door does for others: checks numbers, sums rewards."""

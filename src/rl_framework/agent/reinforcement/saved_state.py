@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 from rl_framework.agent.reinforcement.normaliser import Normaliser, keys_to_normalise
 from rl_framework.agent.reinforcement.parameters import portable_parameters
-from rl_framework.bundle import Bundle, decode_space, decode_value, encode_space
+from rl_framework.bundle import Bundle, decode_space, decode_value
 from rl_framework.errors import BundleError
 from rl_framework.seeding import check_seed
-
-if TYPE_CHECKING:
-    from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
 
 __all__ = ["SavedConfig", "members_of", "read_config", "read_normaliser", "read_policy", "restore", "transfer"]
 
@@ -58,20 +54,17 @@ def _gsde_owner(algorithm: Any) -> Any:
     return None
 
 
-def members_of(agent: StableBaselinesAgent, algorithm: BaseAlgorithm) -> dict[str, Any]:
-    """Returns the members of a bundle's deployable part."""
-    normaliser = agent.normaliser
-    asked = agent.normalize_observations or agent.normalize_rewards
-    identifier = agent.environment_id
+def members_of(algorithm: Any, description: dict[str, Any], normaliser: Normaliser | None) -> dict[str, Any]:
+    """Returns the members of a bundle's deployable part.
+
+    Args:
+        algorithm: The library's object.
+        description: What the agent says of itself, as JSON-able data.
+        normaliser: The observation statistics, if there are some.
+    """
     config = {
-        **agent.describe(),
-        "has_foreign_normaliser": normaliser is not None and not asked,
-        "observation_space": encode_space(agent.observation_space),
-        "action_space": encode_space(agent.action_space),
+        **description,
         "n_environments": int(algorithm.n_envs),
-        # Adapters may have names with a colon, which a reader has to take for a module that would be imported.
-        "environment_id": None if identifier is None or ":" in identifier else identifier,
-        "seed": agent.seed,
         "counters": {name: int(getattr(algorithm, name)) for name in _COUNTERS},
         "acting": {name: float(getattr(algorithm, name)) for name in _ACTING_NUMBERS if hasattr(algorithm, name)},
     }
@@ -159,6 +152,8 @@ def restore(bundle: Bundle, config: SavedConfig, tensors: dict[str, torch.Tensor
     expected = algorithm.policy.state_dict()
     _check_tensors(tensors, expected)
     algorithm.policy.load_state_dict(tensors, strict=True)
+    if isinstance(getattr(algorithm, "weights", None), torch.Tensor):  # ARS learns on a copy
+        algorithm.weights = torch.nn.utils.parameters_to_vector(algorithm.policy.parameters()).detach()
     distribution = _gsde_owner(algorithm)
     if distribution is not None:
         acting = bundle.tensors(_ACTING)

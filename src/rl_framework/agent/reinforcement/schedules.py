@@ -6,7 +6,8 @@ A schedule is a function of the progress that remains, which falls from 1 at the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,3 +150,20 @@ def to_schedule(value: Any, argument: str) -> float | Callable[[float], float]:
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ArgumentError(argument, value, f"does not fit a {kind} schedule: {error}") from error
     return schedule
+
+
+@contextmanager
+def progress_over_all_trainings(algorithm: Any) -> Iterator[None]:
+    """Lets ARS measure the progress of a continued training as the other algorithms do.
+
+    It compares the steps of all trainings with the length of the last one, so that what remains would be negative.
+    """
+    if type(algorithm).__name__ != "ARS":
+        yield
+        return
+    original = algorithm._update_current_progress_remaining
+    algorithm._update_current_progress_remaining = lambda done, _: original(done, algorithm._total_timesteps)
+    try:
+        yield
+    finally:
+        del algorithm._update_current_progress_remaining

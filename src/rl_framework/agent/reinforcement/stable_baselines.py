@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from rl_framework.agent.reinforcement import saved_state
 from rl_framework.agent.reinforcement.algorithms import check_spaces_supported, name_of_algorithm, resolve_algorithm
-from rl_framework.agent.reinforcement.listener import EventListener
+from rl_framework.agent.reinforcement.listener import EventListener, attached
 from rl_framework.agent.reinforcement.normaliser import Normaliser, keys_to_normalise, make_vec_normalize
 from rl_framework.agent.reinforcement.parameters import (
     build_arguments,
@@ -26,6 +26,7 @@ from rl_framework.agent.reinforcement.parameters import (
     local_parameters,
 )
 from rl_framework.agent.reinforcement.present_buffers import buffers_for_absence, connect_buffers
+from rl_framework.agent.reinforcement.schedules import progress_over_all_trainings
 from rl_framework.agent.reinforcement.size_limit import NoRolloutBuffer, limited_parameters
 from rl_framework.agent.reinforcement.threads import choose_threads
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
@@ -38,10 +39,9 @@ from rl_framework.errors import (
     MissingExtraError,
     NotTrainedError,
     RLFrameworkError,
-    SeedConflictError,
     require_extra,
 )
-from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
+from rl_framework.seeding import check_seed, derive_seed, isolated_random_state
 from rl_framework.training import Training
 
 __all__ = ["StableBaselinesAgent"]
@@ -153,14 +153,25 @@ class StableBaselinesAgent(RLAgent):
 
     # Acting
 
+    @property
+    def uses_action_masks(self) -> bool:
+        """Whether the algorithm's `predict` takes action masks."""
+        return "action_masks" in inspect.signature(self.algorithm_class.predict).parameters
+
     def predict(
-        self, observations: Any, state: Any = None, episode_starts: Any = None, deterministic: bool = True
+        self,
+        observations: Any,
+        state: Any = None,
+        episode_starts: Any = None,
+        deterministic: bool = True,
+        action_masks: Any = None,
     ) -> tuple[Any, Any]:
         """Chooses one action for each observation of a batch."""
         normaliser = self.normaliser
         if normaliser is not None:
             observations = normaliser.normalise(observations)
-        return self.algorithm.predict(observations, state, episode_starts, deterministic)
+        masks = {} if action_masks is None else {"action_masks": action_masks}
+        return self.algorithm.predict(observations, state, episode_starts, deterministic, **masks)
 
     def random_generator_owners(self) -> list[Any]:
         """Returns the action space, from which value-based algorithms draw random actions."""
@@ -178,18 +189,12 @@ class StableBaselinesAgent(RLAgent):
 
     def prepare(self, batch: BatchedEnvironment, seed: int | None) -> int:
         """Builds the algorithm for these environments, or moves the existing one to them."""
-        given = self.algorithm_parameters.get("seed")
-        if seed is not None and given is not None and seed != given:
-            raise SeedConflictError(
-                "seed", seed, f"algorithm_parameters['seed'] is {given}", "Give the seed in one of the two places."
-            )
+        used = self.choose_seed(seed, self.algorithm_parameters.get("seed"), self.seed)
         self._check_savable(batch)
         if self.algorithm_parameters.get("tensorboard_log") is not None:
             require_extra("tensorboard", "algorithm_parameters['tensorboard_log']", "tensorboard")
         if self._spaces is not None:
             self.check_spaces(batch, "training_environments")
-        used = next((s for s in (seed, self.seed, given) if s is not None), None)
-        used = fresh_seed() if used is None else int(used)
         vec_env = export_to_vec_env(batch)
         previous = self._algorithm
         wrapped, vec_normalize = self._normalise(vec_env)
@@ -221,14 +226,12 @@ class StableBaselinesAgent(RLAgent):
     def learn(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
         """Trains with the library's own `learn`."""
         listener = EventListener(training, self._vec_env)
-        try:
+        with attached(listener, self.algorithm), progress_over_all_trainings(self.algorithm):
             self.algorithm.learn(
                 training.total_timesteps - training.timestep,
                 callback=[listener, *listeners],
                 reset_num_timesteps=training.timestep == 0,
             )
-        finally:
-            listener.detach()
 
     def _rebuild(self, wrapped: VecEnv, batch: BatchedEnvironment, seed: int) -> None:
         previous = self._algorithm
@@ -306,7 +309,19 @@ class StableBaselinesAgent(RLAgent):
 
     def bundle_members(self) -> dict[str, Any]:
         """Returns the deployable part: configuration, policy, acting state, normaliser."""
-        return saved_state.members_of(self, self.algorithm)
+        normaliser = self.normaliser
+        identifier = self.environment_id
+        config = {
+            **self.describe(),
+            "has_foreign_normaliser": normaliser is not None
+            and not (self.normalize_observations or self.normalize_rewards),
+            "observation_space": encode_space(self.observation_space),
+            "action_space": encode_space(self.action_space),
+            # Adapters may have names with a colon, which a reader has to take for a module that would be imported.
+            "environment_id": None if identifier is None or ":" in identifier else identifier,
+            "seed": self.seed,
+        }
+        return saved_state.members_of(self.algorithm, config, normaliser)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, algorithm_parameters: dict[str, Any] | None = None) -> Self:
@@ -365,12 +380,14 @@ class StableBaselinesAgent(RLAgent):
             vec_env, _ = agent._normalise(vec_env)
         off_policy = issubclass(agent.algorithm_class, OffPolicyAlgorithm)
         name, stand_in = ("buffer_size", n_environments) if off_policy else ("rollout_buffer_class", NoRolloutBuffer)
+        stand_ins = {name: stand_in} if name in inspect.signature(agent.algorithm_class).parameters else {}
         with isolated_random_state(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            algorithm = agent._construct(vec_env, config.observation_space, config.action_space, None, {name: stand_in})
+            algorithm = agent._construct(vec_env, config.observation_space, config.action_space, None, stand_ins)
         algorithm.n_envs = config.n_environments
-        default = inspect.signature(agent.algorithm_class).parameters.get(name)
-        setattr(algorithm, name, agent.algorithm_parameters.get(name, default.default if default else None))
+        for name in stand_ins:
+            default = inspect.signature(agent.algorithm_class).parameters[name].default
+            setattr(algorithm, name, agent.algorithm_parameters.get(name, default))
         return agent, algorithm
 
     def restore_members(self, bundle: Bundle, algorithm_parameters: dict[str, Any] | None) -> None:

@@ -196,3 +196,10 @@ def test_marker_of_a_package_that_only_an_extra_wants_is_refused(exporter: Modul
 def test_markers_of_the_groups_are_joined(exporter: ModuleType, markers: Any, expected: str | None) -> None:
     package = {"name": "a", "version": "1", "groups": ["main", "dev"], "markers": markers}
     assert exporter.marker_of(package, frozenset({"main", "dev"})) == expected
+
+
+def test_ranges_of_the_extras_are_repeated_exactly(pyproject: dict[str, Any]) -> None:
+    """Poetry resolves everything twice for each package whose range differs between an extra and a group."""
+    group = pyproject["tool"]["poetry"]["group"]["extras"]["dependencies"]
+    for requirement in map(Requirement, chain.from_iterable(pyproject["project"]["optional-dependencies"].values())):
+        assert SpecifierSet(group[requirement.name]) == requirement.specifier, requirement.name

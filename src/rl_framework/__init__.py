@@ -20,6 +20,7 @@ _LOCATIONS = {
     "CustomAlgorithm": "rl_framework.agent.reinforcement",
     "EnvironmentAdapter": "rl_framework.environment",
     "EvaluationResult": "rl_framework.evaluation",
+    "FeaturesExtractor": "rl_framework.agent.network",
     "ILAgent": "rl_framework.agent",
     "LocalConnector": "rl_framework.connector",
     "MissingExtraError": "rl_framework.errors",

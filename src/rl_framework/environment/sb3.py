@@ -146,6 +146,11 @@ class VecEnvSlots(BatchedEnvironment):
         super().__init__(vec_env.num_envs, original.observation_space, vec_env.action_space)
         self.vectorization_reason = "a VecEnv of Stable-Baselines3"
 
+    @property
+    def normalizes(self) -> bool:
+        """Whether there is a `VecNormalize` in it."""
+        return self._normalize is not None
+
     def _reset(self, seeds: list[int | None], options: dict[str, Any] | None) -> tuple[Any, list[dict[str, Any]]]:
         if any(seed is not None for seed in seeds):
             self.vec_env.seed(seeds[0])

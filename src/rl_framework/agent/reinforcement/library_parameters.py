@@ -56,7 +56,9 @@ def parameters_from_library(
                 if not _equal(value, _as_parameter(name, usual.get(attribute))):
                     parameters[name] = value
                 break
-    _correct_derived(parameters, data, set(known))
+    _correct_derived(parameters, data, usual)
+    if "use_rms_prop" in known and "optimizer_class" not in data["policy_kwargs"]:
+        parameters["use_rms_prop"] = False
     policy = _policy_as_parameter(algorithm_class, data["policy_class"], observation_space)
     return portable_parameters(parameters if policy is None else {"policy": policy, **parameters})
 
@@ -68,14 +70,20 @@ def _attributes_by_default(algorithm_class: type[Any], data: dict[str, Any]) -> 
         return vars(algorithm_class(data["policy_class"], vec_env, device="cpu", _init_setup_model=False))
 
 
-def _correct_derived(parameters: dict[str, Any], data: dict[str, Any], known: set[str]) -> None:
-    """Tells what the user gave from what the library made of it."""
+def _correct_derived(parameters: dict[str, Any], data: dict[str, Any], usual: dict[str, Any]) -> None:
+    """Takes out what the library made of other parameters."""
     if parameters.get("target_entropy") == -float(np.prod(data["action_space"].shape or ())):
         del parameters["target_entropy"]
-    if "optimizer_class" not in data["policy_kwargs"] and "use_rms_prop" in known:
-        parameters["use_rms_prop"] = False
-    if not parameters.get("policy_kwargs", True):
-        del parameters["policy_kwargs"]
+    if "policy_kwargs" in parameters:
+        added, given = (
+            _as_parameter("policy_kwargs", kwargs) for kwargs in (usual["policy_kwargs"], data["policy_kwargs"])
+        )
+        # All or none: the library adds an optimizer and its arguments if the user has given neither.
+        if all(key in given and _equal(given[key], item) for key, item in added.items()):
+            given = {key: item for key, item in given.items() if key not in added}
+        parameters |= {"policy_kwargs": given}
+        if not given:
+            del parameters["policy_kwargs"]
     if data.get("replay_buffer_class") is NStepReplayBuffer:
         kwargs = parameters.pop("replay_buffer_kwargs", {})
         kwargs = {name: value for name, value in kwargs.items() if name not in ("n_steps", "gamma")}

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_framework import registry
+from rl_framework.agent.network import FeaturesExtractor
 from rl_framework.agent.reinforcement.schedules import to_schedule
 from rl_framework.bundle import encode_value
 from rl_framework.errors import ArgumentError, UnknownNameError
@@ -150,13 +151,19 @@ def _policy_kwargs(given: dict[str, Any] | None, features_extractor: Any) -> dic
         raise ArgumentError("algorithm_parameters['policy_kwargs']", given, "must be a dictionary")
     policy_kwargs = {key: dict(value) if isinstance(value, dict) else value for key, value in (given or {}).items()}
     if features_extractor is not None:
-        if "features_extractor_class" in policy_kwargs:
+        if {"features_extractor_class", "features_extractor_kwargs"} & set(policy_kwargs):
             raise ArgumentError(
                 "features_extractor",
                 features_extractor,
                 "policy_kwargs['features_extractor_class'] is given too",
                 "Pass one of the two.",
             )
+        if isinstance(features_extractor, FeaturesExtractor):
+            from rl_framework.agent.reinforcement.library_extractor import LibraryExtractor
+
+            policy_kwargs["features_extractor_class"] = LibraryExtractor
+            policy_kwargs["features_extractor_kwargs"] = {"extractor": features_extractor}
+            return _named_classes(policy_kwargs, ("activation_fn", "optimizer_class"), features_extractor)
         if isinstance(features_extractor, dict):
             fields = dict(features_extractor)
             policy_kwargs["features_extractor_class"] = fields.pop("type", None)
@@ -165,8 +172,12 @@ def _policy_kwargs(given: dict[str, Any] | None, features_extractor: Any) -> dic
             policy_kwargs["features_extractor_kwargs"] = fields
         else:
             policy_kwargs["features_extractor_class"] = features_extractor
-    for name, known in _CLASSES_IN_POLICY_KWARGS.items():
-        value = policy_kwargs.get(name)
+    return _named_classes(policy_kwargs, tuple(_CLASSES_IN_POLICY_KWARGS), features_extractor)
+
+
+def _named_classes(policy_kwargs: dict[str, Any], names: tuple[str, ...], features_extractor: Any) -> dict[str, Any]:
+    for name in names:
+        known, value = _CLASSES_IN_POLICY_KWARGS[name], policy_kwargs.get(name)
         argument = "features_extractor" if features_extractor is not None and "features" in name else name
         if isinstance(value, str):
             policy_kwargs[name] = known.get(value, argument)
@@ -253,4 +264,6 @@ def check_savable(algorithm_class: type[Any], parameters: dict[str, Any], featur
         if portable.get("policy") is policy:
             portable["policy"] = name
     encoded = encode_value(portable, "algorithm_parameters")
+    if isinstance(features_extractor, FeaturesExtractor):
+        return encoded, features_extractor.to_data()
     return encoded, encode_value(features_extractor, "features_extractor")

@@ -89,7 +89,7 @@ def read_config(bundle: Bundle) -> SavedConfig:
             algorithm=_typed(data, "algorithm", str),
             # A file does not choose the device, or where this machine writes its logs.
             algorithm_parameters=portable_parameters(_decoded(data, "algorithm_parameters", dict)),
-            features_extractor=decode_value(data["features_extractor"]),
+            features_extractor=_without_path(decode_value(data["features_extractor"])),
             normalize_observations=_typed(data, "normalize_observations", bool),
             normalize_rewards=_typed(data, "normalize_rewards", bool),
             has_foreign_normaliser=_typed(data, "has_foreign_normaliser", bool),
@@ -122,6 +122,13 @@ def _check_ranges(config: SavedConfig) -> None:
     if any(not 0 <= value <= 1 for value in config.acting.values()):
         raise ValueError(f"acting is {config.acting}")
     check_seed(config.seed)
+
+
+def _without_path(extractor: Any) -> Any:
+    """Leaves out where pre-trained weights came from: the bundle holds them, and a file must not choose a path."""
+    if isinstance(extractor, dict):
+        return {key: value for key, value in extractor.items() if key != "weights"}
+    return extractor
 
 
 def _typed(data: Any, name: str, kind: Any) -> Any:
@@ -192,8 +199,8 @@ def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.T
             )
 
 
-def read_normaliser(bundle: Bundle, config: SavedConfig) -> Normaliser | None:
-    """Reads the observation statistics, if the agent normalises.
+def read_normaliser(bundle: Bundle, config: SavedConfig, space: gymnasium.Space[Any]) -> Normaliser | None:
+    """Reads the statistics of observations of a space, if the agent normalises.
 
     Raises:
         BundleError: They are missing or damaged: without them the agent would act on numbers that it never saw.
@@ -203,7 +210,6 @@ def read_normaliser(bundle: Bundle, config: SavedConfig) -> Normaliser | None:
         raise BundleError(f"{_NORMALISER} is {'missing' if asked else 'there'}, which the configuration contradicts")
     if not asked:
         return None
-    space = config.observation_space
     parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
     shapes = {key: part.shape or () for key, part in parts.items() if isinstance(part, spaces.Box)}
     normaliser = Normaliser.from_arrays(bundle.arrays(_NORMALISER), shapes)

@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from rl_framework.agent.network.features_extractor import FeaturesExtractor, resolve_features_extractor
 from rl_framework.agent.reinforcement import saved_state
 from rl_framework.agent.reinforcement.algorithms import check_spaces_supported, name_of_algorithm, resolve_algorithm
 from rl_framework.agent.reinforcement.listener import EventListener, attached
@@ -32,7 +33,8 @@ from rl_framework.agent.reinforcement.threads import choose_threads
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.bundle import Bundle, encode_space
 from rl_framework.environment import BatchedEnvironment
-from rl_framework.environment.sb3 import SpacesOnlyVecEnv, export_to_vec_env
+from rl_framework.environment.preprocessed import PreprocessedEnvironments
+from rl_framework.environment.sb3 import SpacesOnlyVecEnv, VecEnvSlots, export_to_vec_env
 from rl_framework.errors import (
     ArgumentError,
     BundleError,
@@ -59,7 +61,8 @@ class StableBaselinesAgent(RLAgent):
             observation space unless given. Schedules are data (`{"type": "linear", "start": 3e-4, "end": 0}`), and so
             is noise (`{"type": "normal", "sigma": 0.1}`); activation functions, optimizers and extractors may be
             given by registered name.
-        features_extractor: A registered name, a class, or `{"type": name, ...}` with its arguments.
+        features_extractor: A `FeaturesExtractor`, a features extractor class of the library, a registered name, or
+            `{"type": name, ...}` with its arguments.
         normalize_observations: Whether observations are normalised by running means and variances, which are saved
             with the agent and frozen in `choose_action` and `evaluate`.
         normalize_rewards: Whether rewards are scaled by the running deviation of the discounted return while training.
@@ -73,7 +76,7 @@ class StableBaselinesAgent(RLAgent):
         self,
         algorithm_class: str | type[BaseAlgorithm] = "ppo",
         algorithm_parameters: dict[str, Any] | None = None,
-        features_extractor: str | type[Any] | dict[str, Any] | None = None,
+        features_extractor: FeaturesExtractor | str | type[Any] | dict[str, Any] | None = None,
         normalize_observations: bool = False,
         normalize_rewards: bool = False,
     ) -> None:
@@ -83,7 +86,7 @@ class StableBaselinesAgent(RLAgent):
         self.algorithm_parameters = dict(algorithm_parameters or {})
         check_parameter_names(self.algorithm_class, self.algorithm_parameters)
         check_seed(self.algorithm_parameters.get("seed"), "algorithm_parameters['seed']")
-        self.features_extractor = features_extractor
+        self.features_extractor = resolve_features_extractor(features_extractor)
         self.normalize_observations = bool(normalize_observations)
         self.normalize_rewards = bool(normalize_rewards)
         self.seed: int | None = None
@@ -167,6 +170,8 @@ class StableBaselinesAgent(RLAgent):
         action_masks: Any = None,
     ) -> tuple[Any, Any]:
         """Chooses one action for each observation of a batch."""
+        if isinstance(self.features_extractor, FeaturesExtractor):
+            observations = self.features_extractor.preprocess(observations)
         normaliser = self.normaliser
         if normaliser is not None:
             observations = normaliser.normalise(observations)
@@ -195,7 +200,8 @@ class StableBaselinesAgent(RLAgent):
             require_extra("tensorboard", "algorithm_parameters['tensorboard_log']", "tensorboard")
         if self._spaces is not None:
             self.check_spaces(batch, "training_environments")
-        vec_env = export_to_vec_env(batch)
+        preprocessed = self._preprocessed(batch)
+        vec_env = export_to_vec_env(preprocessed)
         previous = self._algorithm
         wrapped, vec_normalize = self._normalise(vec_env)
         if previous is not None and previous.env is not None and previous.n_envs == vec_env.num_envs:
@@ -203,9 +209,9 @@ class StableBaselinesAgent(RLAgent):
             if seed is not None:
                 previous.set_random_seed(seed)
         elif previous is None or seed is not None:
-            self._rebuild(wrapped, batch, used)
+            self._rebuild(wrapped, preprocessed, used)
         else:  # with the seed of the beginning it would meet the same episodes again
-            self._rebuild(wrapped, batch, derive_seed(used, "continued", self.num_timesteps))
+            self._rebuild(wrapped, preprocessed, derive_seed(used, "continued", self.num_timesteps))
         connect_buffers(self.algorithm, vec_env)
         self._spaces = (batch.single_observation_space, batch.single_action_space)
         self._vec_env, self._vec_normalize = vec_env, vec_normalize
@@ -216,6 +222,20 @@ class StableBaselinesAgent(RLAgent):
         """Seeds the environments alone, at their next reset."""
         assert self._vec_env is not None  # `prepare` came before
         self._vec_env.seed(seed)
+
+    def _preprocessed(self, batch: BatchedEnvironment) -> BatchedEnvironment:
+        """Puts the features extractor's preprocessing stage behind the door, if it has one."""
+        extractor = self.features_extractor
+        if not isinstance(extractor, FeaturesExtractor) or not extractor.preprocesses:
+            return batch
+        if isinstance(batch, VecEnvSlots) and batch.normalizes:
+            raise ArgumentError(
+                "training_environments",
+                batch.vec_env,
+                "VecNormalize in it would come before the features extractor's preprocessing",
+                "Leave it out and use normalize_observations=True and normalize_rewards=True.",
+            )
+        return PreprocessedEnvironments(batch, extractor)
 
     def _check_savable(self, batch: BatchedEnvironment) -> None:
         """Raises an `UnsavableError` if the agent could not be saved after training here."""
@@ -346,9 +366,13 @@ class StableBaselinesAgent(RLAgent):
     @classmethod
     def _from_bundle(cls, bundle: Bundle, changed: dict[str, Any]) -> Self:
         config = saved_state.read_config(bundle)
-        tensors, normaliser = saved_state.read_policy(bundle), saved_state.read_normaliser(bundle, config)
+        space = config.observation_space
+        extractor = resolve_features_extractor(config.features_extractor)
+        if isinstance(extractor, FeaturesExtractor):
+            space = extractor.preprocess_space(space)
+        tensors, normaliser = saved_state.read_policy(bundle), saved_state.read_normaliser(bundle, config, space)
         with limited_parameters(tensors):
-            agent, algorithm = cls._from_config(config, normaliser, changed)
+            agent, algorithm = cls._from_config(config, space, normaliser, changed)
         algorithm.env = None
         algorithm._vec_normalize_env = None
         saved_state.restore(bundle, config, tensors, algorithm)
@@ -360,9 +384,20 @@ class StableBaselinesAgent(RLAgent):
 
     @classmethod
     def _from_config(
-        cls, config: saved_state.SavedConfig, normaliser: Normaliser | None, changed: dict[str, Any]
+        cls,
+        config: saved_state.SavedConfig,
+        observation_space: spaces.Space[Any],
+        normaliser: Normaliser | None,
+        changed: dict[str, Any],
     ) -> tuple[Self, BaseAlgorithm]:
-        """Builds the agent and its algorithm, with fresh weights and without an environment."""
+        """Builds the agent and its algorithm, with fresh weights and without an environment.
+
+        Args:
+            config: What the bundle says.
+            observation_space: Space of the preprocessed observations.
+            normaliser: Statistics in the bundle.
+            changed: Parameters to use instead of the stored ones.
+        """
         agent = cls(
             config.algorithm,
             {**config.algorithm_parameters, **changed},
@@ -372,9 +407,9 @@ class StableBaselinesAgent(RLAgent):
         )
         # While it only acts nothing is stored. Two stand for many: PPO refuses rollouts of a single transition.
         n_environments = min(config.n_environments, 2)
-        vec_env: VecEnv = SpacesOnlyVecEnv(config.observation_space, config.action_space, n_environments)
+        vec_env: VecEnv = SpacesOnlyVecEnv(observation_space, config.action_space, n_environments)
         if config.has_foreign_normaliser and normaliser is not None and normaliser.observation:
-            is_dict = isinstance(config.observation_space, spaces.Dict)
+            is_dict = isinstance(observation_space, spaces.Dict)
             vec_env = VecNormalize(vec_env, norm_obs_keys=list(normaliser.observation) if is_dict else None)
         else:
             vec_env, _ = agent._normalise(vec_env)
@@ -383,7 +418,7 @@ class StableBaselinesAgent(RLAgent):
         stand_ins = {name: stand_in} if name in inspect.signature(agent.algorithm_class).parameters else {}
         with isolated_random_state(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            algorithm = agent._construct(vec_env, config.observation_space, config.action_space, None, stand_ins)
+            algorithm = agent._construct(vec_env, observation_space, config.action_space, None, stand_ins)
         algorithm.n_envs = config.n_environments
         for name in stand_ins:
             default = inspect.signature(agent.algorithm_class).parameters[name].default

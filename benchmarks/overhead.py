@@ -39,7 +39,7 @@ def _plain(name: str, case: dict[str, Any], seed: int) -> Callable[[], Any]:
 
 def _framework(name: str, case: dict[str, Any], seed: int) -> Callable[[], Any]:
     agent = StableBaselinesAgent(name, {**case["parameters"], "device": "cpu"})
-    return lambda: agent.train(case["environment"], case["steps"], n_environments=case["n"], seed=seed, progress_bar=False)
+    return lambda: agent.train(case["environment"], case["steps"], case["n"], seed=seed, progress_bar=False)
 
 
 def _seconds(run: Callable[[], Any]) -> float:

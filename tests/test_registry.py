@@ -24,7 +24,8 @@ def test_names_are_found_without_regard_to_case() -> None:
 
 def test_a_lazy_entry_is_imported_when_asked_for() -> None:
     code = (
-        "import sys; from rl_framework.registry import Registry; r = Registry('t'); r.register('f', 'fractions:Fraction');"
+        "import sys; from rl_framework.registry import Registry;"
+        "r = Registry('t'); r.register('f', 'fractions:Fraction');"
         "assert 'fractions' not in sys.modules; r.get('f'); assert 'fractions' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,8 +2,8 @@
 
 import functools
 import json
-import re
 import math
+import re
 import subprocess
 import sys
 from collections import OrderedDict, namedtuple

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,26 @@ def record_video(
         raise ArgumentError("length", length, "must be an integer of at least 1 (frames)")
     seed = check_seed(seed)
     owners: list[Any] = getattr(agent, "random_generator_owners", list)()
-    with isolated_random_state(seed, *owners), progress_bar(int(length), "recording", "frame") as bar:
+    with _silence(), isolated_random_state(seed, *owners), progress_bar(int(length), "recording", "frame") as bar:
         environments = _open(environment, environment_kwargs)
         try:
             frames = _counted(_frames(agent, environments, int(length), deterministic, seed), bar)
             return encode_video(frames, target, _frames_per_second(environments) if fps is None else fps)
         finally:
             environments.close()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps pygame from looking for a sound card when it first draws, and from complaining that there is none."""
+    if "SDL_AUDIODRIVER" in os.environ:
+        yield
+        return
+    os.environ["SDL_AUDIODRIVER"] = "dummy"
+    try:
+        yield
+    finally:
+        os.environ.pop("SDL_AUDIODRIVER", None)
 
 
 def _open(source: Any, environment_kwargs: Mapping[str, Any] | None) -> BatchedEnvironment:

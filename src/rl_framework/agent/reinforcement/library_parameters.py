@@ -17,13 +17,15 @@ from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 from rl_framework import registry
+from rl_framework.agent.network import FeaturesExtractor
 from rl_framework.agent.reinforcement import schedules
+from rl_framework.agent.reinforcement.library_extractor import LibraryExtractor
 from rl_framework.agent.reinforcement.parameters import choose_policy, portable_parameters
 from rl_framework.environment.sb3 import SpacesOnlyVecEnv
 from rl_framework.errors import ArgumentError
 from rl_framework.seeding import isolated_random_state
 
-__all__ = ["parameters_from_library", "without_framework"]
+__all__ = ["features_extractor_in", "parameters_from_library", "without_framework"]
 
 # What the framework decides itself, what belongs to a machine, and what has a place of its own in an agent.
 _LEFT_OUT = ("policy", "env", "_init_setup_model", "device", "verbose", "tensorboard_log", "seed", "monitor_wrapper")
@@ -61,6 +63,18 @@ def parameters_from_library(
         parameters["use_rms_prop"] = False
     policy = _policy_as_parameter(algorithm_class, data["policy_class"], observation_space)
     return portable_parameters(parameters if policy is None else {"policy": policy, **parameters})
+
+
+def features_extractor_in(parameters: dict[str, Any]) -> FeaturesExtractor | None:
+    """Takes our features extractor, if there is one, out of parameters as the library keeps it there."""
+    policy_kwargs = dict(parameters.get("policy_kwargs", {}))
+    if policy_kwargs.pop("features_extractor_class", None) is not LibraryExtractor:
+        return None
+    extractor: FeaturesExtractor = policy_kwargs.pop("features_extractor_kwargs")["extractor"]
+    parameters["policy_kwargs"] = policy_kwargs
+    if not policy_kwargs:
+        del parameters["policy_kwargs"]
+    return extractor
 
 
 def _attributes_by_default(algorithm_class: type[Any], data: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,16 +50,32 @@ def attached(listener: EventListener, algorithm: Any) -> Iterator[None]:
     if quiet:
         # The library itself would leave an empty directory behind, every time.
         algorithm.set_logger(Logger(folder=None, output_formats=[]))
+    is_ars = type(algorithm).__name__ == "ARS"
+    if is_ars:
+        algorithm._trigger_callback = _telling_ars(algorithm)
     try:
         yield
     except _StopTraining:
         listener.on_training_end()
     finally:
+        if is_ars:
+            del algorithm._trigger_callback
         if quiet:
             algorithm._custom_logger = False
         formats = algorithm.logger.output_formats if hasattr(algorithm, "_logger") else []
         if listener.writer in formats:
             formats.remove(listener.writer)
+
+
+def _telling_ars(algorithm: Any) -> Callable[..., None]:
+    """Lets ARS tell its callbacks what a step brought, as the other algorithms do."""
+    trigger = algorithm._trigger_callback
+
+    def trigger_callback(step: dict[str, Any], *arguments: Any, callback: BaseCallback, n_envs: int) -> None:
+        callback.update_locals({**step, "new_obs": step["new_observations"]})
+        trigger(step, *arguments, callback=callback, n_envs=n_envs)
+
+    return trigger_callback
 
 
 class EventListener(BaseCallback):
@@ -79,6 +95,7 @@ class EventListener(BaseCallback):
         self._lengths = np.zeros(vec_env.num_envs, dtype=np.int64)
         self._steps = 0
         self._empty_for = 0
+        self._latest: Any = None
 
     def emit_update(self, metrics: dict[str, float]) -> None:
         """Emits what the library's logger reported."""
@@ -98,9 +115,7 @@ class EventListener(BaseCallback):
             self._watch_exported(self._exported)
             ended = self._exported.take_ended_episodes()
         else:
-            self._watch_foreign()
-            infos = self.locals["infos"]
-            ended = [(int(slot), infos[slot]) for slot in np.flatnonzero(self.locals["dones"])]
+            ended = self._watch_foreign()
         timestep = self.model.num_timesteps
         for slot, info in ended:
             if "episode" in info:
@@ -118,8 +133,15 @@ class EventListener(BaseCallback):
         if self._empty_for > _PATIENCE:
             raise RLFrameworkError(f"nobody has been in any slot of the environment for {_PATIENCE} steps")
 
-    def _watch_foreign(self) -> None:
-        """Does for a `VecEnv` that the user brought what the door does for others: checks numbers, sums rewards."""
+    def _watch_foreign(self) -> list[tuple[int, dict[str, Any]]]:
+        """Does for a `VecEnv` that the user brought what the door does for others: checks numbers, sums rewards.
+
+        Returns:
+            Slot and last info of the episodes that ended.
+        """
+        if self.locals["new_obs"] is self._latest:  # ARS reports a step once for each environment
+            return []
+        self._latest = self.locals["new_obs"]
         self._steps += 1
         rewards, observations = self.locals["rewards"], self.locals["new_obs"]
         normalize = self.model.get_vec_normalize_env()
@@ -137,6 +159,8 @@ class EventListener(BaseCallback):
             episode = {"r": float(self._returns[slot]), "l": int(self._lengths[slot])}
             self.locals["infos"][slot].setdefault("episode", episode)
             self._returns[slot], self._lengths[slot] = 0.0, 0
+        infos = self.locals["infos"]
+        return [(int(slot), infos[slot]) for slot in np.flatnonzero(self.locals["dones"])]
 
     def _on_rollout_end(self) -> None:
         self.training.emit(RolloutEnded(timestep=self.model.num_timesteps))

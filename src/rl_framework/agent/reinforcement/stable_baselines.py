@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from rl_framework.agent.network.features_extractor import FeaturesExtractor, resolve_features_extractor
 from rl_framework.agent.reinforcement import saved_state
 from rl_framework.agent.reinforcement.algorithms import check_spaces_supported, name_of_algorithm, resolve_algorithm
+from rl_framework.agent.reinforcement.continuing import end_open_episodes, waiting_for_experience
 from rl_framework.agent.reinforcement.listener import EventListener, attached
 from rl_framework.agent.reinforcement.normaliser import Normaliser, keys_to_normalise, make_vec_normalize
 from rl_framework.agent.reinforcement.parameters import (
@@ -205,6 +206,7 @@ class StableBaselinesAgent(RLAgent):
         previous = self._algorithm
         wrapped, vec_normalize = self._normalise(vec_env)
         if previous is not None and previous.env is not None and previous.n_envs == vec_env.num_envs:
+            end_open_episodes(previous)
             previous.set_env(wrapped)
             if seed is not None:
                 previous.set_random_seed(seed)
@@ -246,8 +248,13 @@ class StableBaselinesAgent(RLAgent):
     def learn(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
         """Trains with the library's own `learn`."""
         listener = EventListener(training, self._vec_env)
-        with attached(listener, self.algorithm), progress_over_all_trainings(self.algorithm):
-            self.algorithm.learn(
+        algorithm = self.algorithm
+        with (
+            attached(listener, algorithm),
+            progress_over_all_trainings(algorithm),
+            waiting_for_experience(algorithm),
+        ):
+            algorithm.learn(
                 training.total_timesteps - training.timestep,
                 callback=[listener, *listeners],
                 reset_num_timesteps=training.timestep == 0,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,36 @@ def test_dictionaries_and_images_reach_the_module() -> None:
     agent.train(Camera, 64, n_environments=2, seed=0, progress_bar=False)
     assert seen["image"] == ((3, 36, 36), 1.0)  # channels first, from 0 to 1
     assert agent.choose_action(Camera().reset()[0]) in (0, 1)
+
+
+def test_arguments_are_known_however_they_are_given() -> None:
+    class Further(FeaturesExtractor):
+        def __init__(self, size: int, depth: int = 1, **further: Any) -> None:
+            super().__init__()
+
+    assert Further(3, depth=2, width=4).arguments == {"size": 3, "depth": 2, "width": 4}
+    assert ModuleOnly(False).arguments == {"trainable": False}
+    assert ModuleOnly().arguments == {}
+
+    class Nameless(FeaturesExtractor):
+        def __init__(self, *sizes: int) -> None:
+            super().__init__()
+
+    with pytest.raises(ArgumentError, match="sizes cannot be given by name"):
+        Nameless(3, 4)
+
+
+def test_it_can_be_copied() -> None:
+    class Needs(FeaturesExtractor):
+        def __init__(self, size: int) -> None:
+            super().__init__(trainable=False)
+            self.size = size
+
+    copied = copy.deepcopy(Needs(5))
+    assert (copied.size, copied.trainable, copied.arguments) == (5, False, {"size": 5})
+
+
+def test_without_an_init_of_its_own_it_is_saved_too() -> None:
+    agent = _ppo(ModuleOnly(trainable=False))
+    agent.save_to_file("agent.zip")
+    assert load_agent("agent.zip").evaluate("CartPole-v1", 2, seed=0) == agent.evaluate("CartPole-v1", 2, seed=0)

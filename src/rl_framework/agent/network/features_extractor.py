@@ -59,8 +59,23 @@ class FeaturesExtractor:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Notes the arguments, by which a bundle rebuilds the object."""
         self = super().__new__(cls)
-        self.arguments = dict(inspect.signature(cls).bind(*args, **kwargs).arguments)
+        # Not of the class: its signature would be that of this method where a subclass has no __init__.
+        signature = inspect.signature(cls.__init__)
+        bound = dict(signature.bind(self, *args, **kwargs).arguments)
+        bound.pop(next(iter(signature.parameters)))
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                bound |= bound.pop(name, {})
+            elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY) and bound.get(name):
+                raise ArgumentError(
+                    "features_extractor", cls, f"{name} cannot be given by name", "Name every parameter of __init__."
+                )
+        self.arguments = bound
         return self
+
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
+        """Lets copies be made of an object whose constructor needs arguments."""
+        return (), self.arguments
 
     def __init__(self, trainable: bool = True, weights: str | Path | None = None) -> None:
         self.trainable = trainable

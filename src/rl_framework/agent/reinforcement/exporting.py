@@ -1,0 +1,83 @@
+"""The ways out of the framework that a Stable-Baselines3 agent offers, and the way in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Exports"]
+
+
+class Exports:
+    """What a `StableBaselinesAgent` can be turned into for use elsewhere."""
+
+    def save_as_onnx(self, path: str | os.PathLike[str], opset: int = 18) -> Path:
+        """Writes the acting part as one ONNX file, which chooses the same actions as `choose_action`.
+
+        Inputs are raw observations with a free batch axis (normaliser, one-hot and image scaling are inside), the
+        output is the deterministic action; see `rl_framework.agent.reinforcement.export` for the names.
+
+        Args:
+            path: Where to.
+            opset: Version of ONNX's operators, at least 18.
+
+        Returns:
+            The path.
+
+        Raises:
+            NotTrainedError: The agent has no model yet.
+            MissingExtraError: The extra "onnx" is not installed.
+            ArgumentError: A part of the agent cannot be exported.
+        """
+        from rl_framework.agent.reinforcement.export import save_as_onnx
+
+        return save_as_onnx(self, path, opset)  # type: ignore[arg-type]
+
+    def export_program(self) -> torch.export.ExportedProgram:
+        """Returns the acting part as a `torch.export` program; see `save_as_onnx`."""
+        from rl_framework.agent.reinforcement.export import export_program
+
+        return export_program(self)  # type: ignore[arg-type]
+
+    def save_as_torch_export(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the acting part as a `torch.export` file (.pt2); see `save_as_onnx`."""
+        from rl_framework.agent.reinforcement.export import save_as_torch_export
+
+        return save_as_torch_export(self, path)  # type: ignore[arg-type]
+
+    def save_as_library_zip(self, path: str | os.PathLike[str]) -> Path:
+        """Writes Stable-Baselines3's own .zip, which the library opens without this framework.
+
+        Observation statistics go beside it, to `<stem>_vecnormalize.pkl`, as `VecNormalize.load` reads them.
+
+        Returns:
+            The path.
+
+        Raises:
+            NotTrainedError: The agent has no model yet.
+            ArgumentError: The agent has a preprocessing stage, which the library does not know.
+        """
+        from rl_framework.agent.reinforcement.library_zip import save_as_library_zip
+
+        return save_as_library_zip(self, path)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_library_zip(cls, path: str | os.PathLike[str], trust: bool = False, **options: Any) -> Self:
+        """Builds an agent from Stable-Baselines3's own .zip.
+
+        Args:
+            path: The file. Observation statistics are read from `<stem>_vecnormalize.pkl` beside it, if it is there.
+            trust: Has to be True: such files hold pickles, which can run any code when they are opened.
+            options: `algorithm_class`, `normalize_path`, `algorithm_parameters`, `observation_space`; see
+                `rl_framework.agent.reinforcement.library_zip`.
+
+        Raises:
+            ArgumentError: `trust` is not True, or the algorithm cannot be told from the file.
+        """
+        from rl_framework.agent.reinforcement.library_zip import agent_from_library_zip
+
+        return agent_from_library_zip(cls, path, trust, **options)  # type: ignore[type-var]

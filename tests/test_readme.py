@@ -17,8 +17,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 @pytest.fixture
 def _registries_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = dict(registry.environment_adapters._entries)
-    monkeypatch.setattr(registry.environment_adapters, "_entries", entries)
+    for kind in (registry.environment_adapters, registry.features_extractors):
+        monkeypatch.setattr(kind, "_entries", dict(kind._entries))
 
 
 def test_there_are_ten_lines() -> None:
@@ -26,7 +26,7 @@ def test_there_are_ten_lines() -> None:
 
 
 def test_every_block_is_run_by_a_test() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 5
 
 
 def test_the_first_example_learns_and_leaves_what_it_says() -> None:
@@ -49,9 +49,27 @@ def test_parameters_as_data_make_an_agent() -> None:
 
 
 @pytest.mark.usefixtures("_registries_as_they_were")
-def test_the_simulator_is_learned() -> None:
+def test_a_features_extractor_is_shared_and_frozen() -> None:
     names: dict[str, object] = {}
     exec(compile(BLOCKS[2], "README.md", "exec"), names)
+    dqn = names["agent"]
+    assert isinstance(dqn, rl_framework.StableBaselinesAgent)
+    ppo = rl_framework.load_agent("first.zip")
+    taken = dqn.algorithm.policy.state_dict()["q_net.features_extractor.module.0.weight"]
+    assert taken.equal(ppo.algorithm.policy.state_dict()["features_extractor.module.0.weight"])  # type: ignore[attr-defined]
+
+
+def test_the_comparison_says_what_is_the_case(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    exec(compile(BLOCKS[3], "README.md", "exec"), names)
+    assert names["comparison"].verdict == "a_better"  # type: ignore[attr-defined]
+    assert "PPO is better than A2C" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_registries_as_they_were")
+def test_the_simulator_is_learned() -> None:
+    names: dict[str, object] = {}
+    exec(compile(BLOCKS[4], "README.md", "exec"), names)
     result = names["agent"].evaluate(names["Corridor"](), 5, deterministic=True, seed=0)  # type: ignore[attr-defined, operator]
     assert result.mean == -10.0  # ten steps to the right are the best there is
 

@@ -18,7 +18,14 @@ import numpy as np
 
 from rl_framework.errors import ArgumentError
 
-__all__ = ["check_seed", "derive_seed", "fresh_seed", "isolated_random_state"]
+__all__ = [
+    "capture_global_state",
+    "check_seed",
+    "derive_seed",
+    "fresh_seed",
+    "isolated_random_state",
+    "restore_global_state",
+]
 
 # Environments and SB3 take seeds below 2**31, and vectorised environments count upwards from the first.
 _SEED_BITS = 31
@@ -93,3 +100,36 @@ def isolated_random_state(seed: int | None = None, *generator_owners: Any) -> It
         for owner, state in zip(generator_owners, owner_states, strict=True):
             # `seed` replaces the generator object, so the state goes into whatever generator is there now.
             owner.np_random.bit_generator.state = state
+
+
+def capture_global_state() -> dict[str, Any]:
+    """Returns the states of the global generators of Python, NumPy and torch as JSON-able data."""
+    version, words, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    state: dict[str, Any] = {
+        "python": [version, list(words), gauss],
+        "numpy": [kind, np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)],
+    }
+    torch = sys.modules.get("torch")
+    if torch:
+        state["torch"] = torch.get_rng_state().tolist()
+        if torch.cuda.is_initialized():
+            state["cuda"] = [device.tolist() for device in torch.cuda.get_rng_state_all()]
+    return state
+
+
+def restore_global_state(state: dict[str, Any]) -> None:
+    """Puts the global generators into the states that `capture_global_state` returned.
+
+    Raises:
+        ValueError: It is no such state.
+    """
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch = sys.modules.get("torch")
+    if torch and "torch" in state:
+        torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([torch.tensor(device, dtype=torch.uint8) for device in state["cuda"]])

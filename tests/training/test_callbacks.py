@@ -50,7 +50,7 @@ class Agent:
         self.evaluations.append(kwargs)
         return RESULT
 
-    def save_to_file(self, path: Path) -> None:
+    def save_checkpoint(self, path: Path, training: Training) -> None:
         self.saved.append(path)
 
 
@@ -68,6 +68,7 @@ def _run(callback: Callback, timesteps: list[int], start: int = 0) -> tuple[Agen
     training.emit(TrainingStarted(timestep=start, total_timesteps=timesteps[-1]))
     for timestep in timesteps:
         training.step(timestep)
+        training.boundary(timestep)
     return agent, recorder
 
 

@@ -14,9 +14,10 @@ from typing import Any, Self
 import numpy as np
 
 from rl_framework.agent.base_agent import Agent, software_versions
+from rl_framework.bundle import Bundle, open_checkpoint, write_bundle
 from rl_framework.environment import BatchedEnvironment
-from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
-from rl_framework.errors import ArgumentError, SeedConflictError
+from rl_framework.environment.door import VECTORIZATIONS, can_be_made_afresh, environment_id_of, open_environments
+from rl_framework.errors import ArgumentError, BundleError, SeedConflictError
 from rl_framework.progress import in_notebook
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed
 from rl_framework.training import (
@@ -45,6 +46,7 @@ class RLAgent(Agent):
     """
 
     _has_met_environments = False
+    _batch: BatchedEnvironment | None = None
 
     # What a subclass implements
 
@@ -92,6 +94,34 @@ class RLAgent(Agent):
     def describe(self) -> dict[str, Any]:
         """Returns the algorithm and its parameters as JSON-able data, for the record of a run."""
 
+    def training_members(self, batch: BatchedEnvironment) -> dict[str, Any]:
+        """Returns what resuming needs besides what acting needs, as members of a bundle.
+
+        Called at boundaries only; see `Callback.on_boundary`. Nothing, where an agent cannot be resumed exactly.
+        """
+        return {}
+
+    def resume(self, checkpoint: Bundle, batch: BatchedEnvironment) -> int:
+        """Becomes the agent in a checkpoint, with its environments where they were.
+
+        Args:
+            checkpoint: What `save_checkpoint` wrote.
+            batch: Fresh environments.
+
+        Returns:
+            The seed of the training.
+
+        Raises:
+            ArgumentError: This kind of agent cannot be resumed, or is configured otherwise than the checkpoint.
+            BundleError: The checkpoint is damaged.
+        """
+        raise ArgumentError(
+            "resume_from",
+            str(checkpoint.path),
+            f"{type(self).__name__} cannot be resumed in the middle of a training",
+            "Load the checkpoint with load_from_file(...) and train on.",
+        )
+
     def accepts_listener(self, callback: object) -> bool:
         """Tells whether an object is a callback of the wrapped library."""
         return False
@@ -134,8 +164,10 @@ class RLAgent(Agent):
         progress_bar: bool = True,
         checkpoint_every: int | None = None,
         checkpoint_directory: str | Path | None = None,
+        resume_from: str | Path | None = None,
         evaluate_every: int | None = None,
         *,
+        keep_last: int | None = None,
         evaluation_environment: Any = None,
         n_eval_episodes: int = 10,
         vectorization: str = "auto",
@@ -156,6 +188,10 @@ class RLAgent(Agent):
             progress_bar: Whether to show a progress bar (in a terminal or notebook).
             checkpoint_every: Timesteps between checkpoints; None: none.
             checkpoint_directory: Where checkpoints go.
+            resume_from: A checkpoint, or a folder of them, of which the newest that is whole is taken: training goes
+                on from there to `total_timesteps`, as if it had not been interrupted, provided that the other
+                arguments are the same. A folder without checkpoints is a training that begins.
+            keep_last: How many checkpoints to keep; None: all.
             evaluate_every: Timesteps between evaluations; None: none.
             evaluation_environment: Where to evaluate in between; None: fresh environments from
                 `training_environments`, if it is an id or a factory.
@@ -183,18 +219,31 @@ class RLAgent(Agent):
         if checkpoint_every is not None:
             if checkpoint_directory is None:
                 raise ArgumentError("checkpoint_directory", None, "is needed with checkpoint_every", "Name a folder.")
-            ours.append(PeriodicCheckpoint(checkpoint_directory, checkpoint_every))
+            ours.append(PeriodicCheckpoint(checkpoint_directory, checkpoint_every, keep_last))
+        checkpoint = None if resume_from is None else open_checkpoint(resume_from)
         if evaluate_every is not None:
             environment = self._evaluation_source(training_environments, evaluation_environment)
             evaluation_kwargs = environment_kwargs if evaluation_environment is None else None
             ours.append(
                 PeriodicEvaluation(environment, evaluate_every, n_eval_episodes, environment_kwargs=evaluation_kwargs)
             )
+        before = {} if checkpoint is None else _training_of(checkpoint)
         batch = open_environments(
-            training_environments, n_environments, environment_kwargs, vectorization, "training_environments"
+            training_environments,
+            n_environments,
+            environment_kwargs,
+            _as_before(vectorization, before),
+            "training_environments",
+            replayable=checkpoint_every is not None or checkpoint is not None,
         )
         batch.environment_id = batch.environment_id or environment_id_of(training_environments)
         try:
+            if checkpoint is not None:
+                used_seed = self.resume(checkpoint, batch)
+                if seed is not None and seed != used_seed:
+                    raise SeedConflictError("seed", seed, f"the checkpoint was made with {used_seed}", "Leave it out.")
+                self._go_on(batch, before, total_timesteps, used_seed, ours, listeners)
+                return self
             used_seed = self.prepare(batch, seed)
             goes_on = self._has_met_environments or self.num_timesteps > 0
             if seed is None and goes_on and can_be_made_afresh(training_environments):
@@ -204,11 +253,48 @@ class RLAgent(Agent):
             training.total_timesteps = self.num_timesteps + total_timesteps
             self._run(batch, training, listeners)
         finally:
+            self._batch = None
             batch.close()
         return self
 
+    def _go_on(
+        self,
+        batch: BatchedEnvironment,
+        before: dict[str, Any],
+        total_timesteps: int,
+        seed: int,
+        callbacks: list[Callback],
+        listeners: Sequence[Any],
+    ) -> None:
+        """Trains to the end that an interrupted training had before it."""
+        training = Training(self, callbacks, seed, self.num_timesteps)
+        training.start = before["start"]
+        training.total_timesteps = training.start + total_timesteps
+        self._has_met_environments = True
+        if training.timestep < training.total_timesteps:
+            self._run(batch, training, listeners)
+        else:
+            logger.info("the checkpoint is of timestep %d: there is nothing left to train", training.timestep)
+
+    def save_checkpoint(self, path: str | Path, training: Training) -> Path:
+        """Writes the agent and everything that resuming its training needs to one file.
+
+        Args:
+            path: Where to.
+            training: The running training, at a boundary.
+        """
+        assert self._batch is not None  # there is one while training runs
+        members = {**self.bundle_members(), **self.training_members(self._batch)}
+        information = {
+            "versions": software_versions(),
+            "record": training.record,
+            "training": {"start": training.start, "timestep": training.timestep},
+        }
+        return write_bundle(path, kind=self.kind(), members=members, information=information)
+
     def _run(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
-        record = self._record(batch, training.seed)
+        record = training.record = self._record(batch, training.seed)
+        self._batch = batch
         interrupted = False
         started = time.perf_counter()
         try:
@@ -298,6 +384,28 @@ def _holds_same(one: Any, other: Any) -> bool:
     """Tells whether two sources have an environment, and not only a way to make some, in common."""
     parts = [part if isinstance(part, list | tuple) else [part] for part in (one, other)]
     return any(a is b and not can_be_made_afresh(a) for a in parts[0] for b in parts[1])
+
+
+def _training_of(checkpoint: Bundle) -> dict[str, Any]:
+    """Returns what a checkpoint says of the training it was taken from.
+
+    Raises:
+        BundleError: It is a saved agent and no checkpoint, or damaged.
+    """
+    training = checkpoint.information.get("training")
+    record = checkpoint.information.get("record")
+    if not isinstance(training, dict) or not isinstance(record, dict) or not isinstance(training.get("start"), int):
+        raise BundleError(
+            f"{checkpoint.path} is no checkpoint: it does not say where its training stood. "
+            "Open it with load_agent(path) and train on."
+        )
+    return {"start": training["start"], "choices": record.get("choices", {})}
+
+
+def _as_before(vectorization: str, before: dict[str, Any]) -> str:
+    """Returns the vectorization asked for; an automatic choice is not made again but read from the checkpoint."""
+    chosen = before.get("choices", {}).get("vectorization", {}).get("value")
+    return chosen if vectorization == "auto" and chosen in VECTORIZATIONS else vectorization
 
 
 def _advise(batch: BatchedEnvironment, seconds: float) -> None:

@@ -21,6 +21,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 from numpy.typing import NDArray
 
+from rl_framework.environment.replay import OpenEpisode, Replayed
 from rl_framework.errors import ArgumentError, NonFiniteError, shorten
 
 __all__ = ["RAW_RETURN_KEY", "BatchedEnvironment", "SlotStep", "copy_info"]
@@ -75,10 +76,13 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         vectorization_reason: Why, in words.
         environment_id: The id of the environment in gymnasium's registry, if it has one.
         step_count: Steps since the last reset of all slots.
+        replayable: Whether open episodes can be noted and replayed; see `open_episodes`.
+        latest_observations: Batched observation that was handed out last.
         seconds_stepping: Wall time spent inside the environments' own `step` since then.
     """
 
     may_be_absent: bool = False
+    replayable: bool = False
     vectorization: str = "given"
     vectorization_reason: str = "the environments came vectorized"
     environment_id: str | None = None
@@ -98,6 +102,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, dtype=np.int64)
         self._started = time.time()
+        self.latest_observations: Any = None
         self._latest_infos: tuple[list[dict[str, Any]], dict[int, dict[str, Any]]] = ([{}] * num_envs, {})
         self._float_observations = _has_floats(observation_space)
 
@@ -193,7 +198,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         self._lengths[:] = 0
         self._started = time.time()
         observations, infos = self._reset(seeds, options)
-        self._latest_infos = (infos, {})
+        self._latest_infos, self.latest_observations = (infos, {}), observations
         self._check_observations(observations)
         return observations, infos
 
@@ -213,7 +218,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         step = self._step(actions)
         self.seconds_stepping += time.perf_counter() - started
         self.step_count += 1
-        self._latest_infos = (step.infos, step.reset_infos)
+        self._latest_infos, self.latest_observations = (step.infos, step.reset_infos), step.observations
         if not np.isfinite(step.rewards).all():
             index = int(np.flatnonzero(~np.isfinite(step.rewards))[0])
             raise NonFiniteError("reward", index, self.step_count, float(step.rewards[index]))
@@ -227,6 +232,42 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
                 self._check_observation(step.final_observations[index], index)
             self._finish_episode(step.infos[index], index, raw_returns[index])
         return step
+
+    def open_episodes(self) -> list[OpenEpisode]:
+        """Returns what the open episode of each slot follows from; only if the batch is `replayable`."""
+        return list(self.call_slots("open_episode"))
+
+    def replay_slots(self, episodes: Sequence[OpenEpisode]) -> list[Replayed]:
+        """Brings every slot to where an open episode was.
+
+        Args:
+            episodes: What `open_episodes` returned, also in another process.
+
+        Returns:
+            Where each slot is now. Whether that is where it was is for the caller to compare.
+        """
+        replayed = [
+            self.call_slots("replay_episode", episode, indices=[index])[0] for index, episode in enumerate(episodes)
+        ]
+        for index, slot in enumerate(replayed):
+            self._returns[index] = 0.0
+            for reward in slot.rewards:  # in this order, so that the sum is the same to the last bit
+                self._returns[index] += reward
+            self._lengths[index] = len(slot.rewards)
+        self._latest_infos = ([copy_info(slot.info) for slot in replayed], {})
+        self.latest_observations = self.stack([slot.observation for slot in replayed])
+        return replayed
+
+    def restart_slot(self, index: int, seed: int) -> Any:
+        """Begins a new episode in one slot of a `replayable` batch.
+
+        Returns:
+            Its first observation.
+        """
+        observation, info = self.call_slots("reset", indices=[index], seed=seed)[0]
+        self._returns[index], self._lengths[index] = 0.0, 0
+        self._latest_infos[0][index] = copy_info(info)
+        return observation
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts a new episode in every slot, in gymnasium's form; see `reset_slots`."""

@@ -21,6 +21,7 @@ from rl_framework import registry
 from rl_framework.environment.adapter import AdaptedEnvironment, AdaptedSlots, EnvironmentAdapter, MultiSlotAdapter
 from rl_framework.environment.batch import BatchedEnvironment
 from rl_framework.environment.in_process import InProcessEnvironments, check_instance_count
+from rl_framework.environment.replay import ReplayableEnvironment
 from rl_framework.environment.vector import VectorEnvironments
 from rl_framework.environment.workers import Workers
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, SpaceMismatchError
@@ -59,6 +60,7 @@ def open_environments(
     environment_kwargs: dict[str, Any] | None = None,
     vectorization: str = "auto",
     argument: str = "environments",
+    replayable: bool = False,
 ) -> BatchedEnvironment:
     """Turns whatever the user has into one batched environment.
 
@@ -71,6 +73,8 @@ def open_environments(
         vectorization: "sync" (one after the other in this process), "subprocess" (a process each), "native" (the
             environment's own vectorized form, whose random stream differs), or "auto"; see `choose_vectorization`.
         argument: Name of the argument the source came from, for errors.
+        replayable: Whether to note what the open episodes follow from, so that they can be replayed. Single
+            environments can; what comes vectorized cannot (`replayable` of the batch tells).
 
     Returns:
         The batch. Closing it closes what was made here and nothing of the caller's.
@@ -99,9 +103,9 @@ def open_environments(
     stub, singles = _list_singles(source, n_environments, kwargs, argument)
     chosen, reason = choose_vectorization(vectorization, len(singles))
     if chosen == "subprocess":
-        batch: BatchedEnvironment = _open_subprocesses(singles, argument)
+        batch: BatchedEnvironment = _open_subprocesses(singles, argument, replayable)
     else:
-        batch = _open_in_process(singles, argument)
+        batch = _open_in_process(singles, argument, replayable)
     if not isinstance(batch, AdaptedSlots):
         batch.vectorization, batch.vectorization_reason = chosen, reason
     if stub is not None:
@@ -313,7 +317,7 @@ def _make_from_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argu
     )
 
 
-def _open_in_process(singles: Sequence[_Single], argument: str) -> BatchedEnvironment:
+def _open_in_process(singles: Sequence[_Single], argument: str, replayable: bool) -> BatchedEnvironment:
     made: list[_Made] = []
     owned: list[bool] = []
     try:
@@ -328,7 +332,11 @@ def _open_in_process(singles: Sequence[_Single], argument: str) -> BatchedEnviro
             )
         if worlds:
             return AdaptedSlots(worlds, owned, argument)
-        return InProcessEnvironments(environments, owned, argument)
+        if replayable:
+            environments = [ReplayableEnvironment(environment) for environment in environments]
+        batch = InProcessEnvironments(environments, owned, argument)
+        batch.replayable = replayable
+        return batch
     except BaseException:
         # A factory may have returned one object several times.
         for each in {id(each): each for each, is_owned in zip(made, owned, strict=False) if is_owned}.values():
@@ -336,7 +344,7 @@ def _open_in_process(singles: Sequence[_Single], argument: str) -> BatchedEnviro
         raise
 
 
-def _open_subprocesses(singles: Sequence[_Single], argument: str) -> BatchedEnvironment:
+def _open_subprocesses(singles: Sequence[_Single], argument: str, replayable: bool) -> BatchedEnvironment:
     factories = []
     for single in singles:
         if single.make is None or not single.is_made_here:
@@ -348,7 +356,7 @@ def _open_subprocesses(singles: Sequence[_Single], argument: str) -> BatchedEnvi
             )
         factories.append(single.make)
     try:
-        workers = Workers(factories, argument)
+        workers = Workers(factories, argument, replayable)
     except RuntimeError as error:
         if "space" not in str(error):
             raise
@@ -357,6 +365,7 @@ def _open_subprocesses(singles: Sequence[_Single], argument: str) -> BatchedEnvi
         ) from error
     batch = VectorEnvironments(workers, owned=True, argument=argument)
     batch.environment_id = workers.environment_id
+    batch.replayable = replayable
     return batch
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
 
 from rl_framework.environment.batch import BatchedEnvironment, SlotStep
+from rl_framework.environment.replay import OpenEpisode, Replayed
 
 __all__ = ["PreprocessedEnvironments", "Preprocessing"]
 
@@ -43,6 +45,7 @@ class PreprocessedEnvironments(BatchedEnvironment):
         self.vectorization, self.vectorization_reason = batch.vectorization, batch.vectorization_reason
         self.environment_id = batch.environment_id
         self.present = batch.present
+        self.replayable = batch.replayable
 
     def _reset(self, seeds: list[int | None], options: dict[str, Any] | None) -> tuple[Any, list[dict[str, Any]]]:
         observations, infos = self.batch.reset_slots(seeds, options)
@@ -60,6 +63,20 @@ class PreprocessedEnvironments(BatchedEnvironment):
 
     def _finish_episode(self, info: dict[str, Any], index: int, raw_return: float | None) -> None:
         """Leaves the account of the episode to the batch behind, which has given it."""
+
+    def replay_slots(self, episodes: Sequence[OpenEpisode]) -> list[Replayed]:
+        """Brings every slot to where an open episode was; the observations are preprocessed."""
+        replayed = self.batch.replay_slots(episodes)
+        self.latest_observations = self._preprocessing.preprocess(self.batch.latest_observations)
+        return [
+            replace(slot, observation=self.observation_of(self.latest_observations, index))
+            for index, slot in enumerate(replayed)
+        ]
+
+    def restart_slot(self, index: int, seed: int) -> Any:
+        """Begins a new episode in one slot; its first observation is preprocessed."""
+        observation = self.batch.restart_slot(index, seed)
+        return self.observation_of(self._preprocessing.preprocess(_batch_of_one(observation)), 0)
 
     def render_slots(self) -> list[Any]:
         """Returns one rendered frame a slot."""

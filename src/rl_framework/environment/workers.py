@@ -18,6 +18,7 @@ from gymnasium.vector.async_vector_env import AsyncState
 from rl_framework.environment.adapter import MultiSlotAdapter
 from rl_framework.environment.batch import copy_info
 from rl_framework.environment.in_process import is_wrapped, record_raw_return
+from rl_framework.environment.replay import ReplayableEnvironment
 from rl_framework.errors import ArgumentError, EnvironmentSourceError
 
 __all__ = ["INFO_KEY", "Workers", "WrappedInfo"]
@@ -106,9 +107,10 @@ def _portable(error: Exception) -> Exception:
 class _Maker:
     """Makes the environment of a worker, and remembers the spec of the one made in the main process."""
 
-    def __init__(self, make: Callable[[], Any], argument: str) -> None:
+    def __init__(self, make: Callable[[], Any], argument: str, replayable: bool) -> None:
         self.make = make
         self.argument = argument
+        self.replayable = replayable
         self.spec: EnvSpec | None = None
         self._in_worker = False
 
@@ -128,7 +130,7 @@ class _Maker:
             )
         self.spec = environment.spec
         record_raw_return(environment)
-        return _InWorker(environment)
+        return _InWorker(ReplayableEnvironment(environment) if self.replayable else environment)
 
 
 class Workers(AsyncVectorEnv):
@@ -140,13 +142,16 @@ class Workers(AsyncVectorEnv):
     Args:
         factories: What makes each environment; sent to its process with cloudpickle.
         argument: Name of the argument they came from, for errors.
+        replayable: Whether to note what their open episodes follow from.
 
     Attributes:
         environment_id: The id of the first environment in gymnasium's registry, if it has one.
     """
 
-    def __init__(self, factories: Sequence[Callable[[], Any]], argument: str = "environments") -> None:
-        makers = [_Maker(factory, argument) for factory in factories]
+    def __init__(
+        self, factories: Sequence[Callable[[], Any]], argument: str = "environments", replayable: bool = False
+    ) -> None:
+        makers = [_Maker(factory, argument, replayable) for factory in factories]
         # As Stable-Baselines3 does: a forked child of a process with threads (torch's) can deadlock.
         context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self.parent_pipes: list[Any] = []

@@ -48,6 +48,9 @@ class Callback:
     def on_step(self, training: Training) -> None:
         """Every slot has made one step. Called often: keep it short."""
 
+    def on_boundary(self, training: Training) -> None:
+        """Nothing is half done: the moment at which everything can be saved. Called often: keep it short."""
+
     def on_rollout_end(self, event: RolloutEnded, training: Training) -> None:
         """A rollout was collected."""
 
@@ -91,15 +94,22 @@ class Training:
         timestep: Environment steps the agent has been trained on so far.
         seed: Root of this training's seeds.
         stop_reason: Why training is to stop early, or None.
+        start: Timestep at which this call of `train` began, also if it was resumed since.
+        record: What is trained, on what, with which seeds, versions and automatic choices.
     """
 
     def __init__(self, agent: Any, callbacks: Iterable[Callback], seed: int, timestep: int = 0) -> None:
+        self.start = timestep
+        self.record: dict[str, Any] = {}
         self.agent = agent
         self.seed = seed
         self.timestep = timestep
         self.total_timesteps = timestep
         self.stop_reason: str | None = None
         self.callbacks = list(callbacks)
+        self._boundary_watchers = [
+            callback for callback in self.callbacks if type(callback).on_boundary is not Callback.on_boundary
+        ]
         self._steppers = [callback for callback in self.callbacks if type(callback).on_step is not Callback.on_step]
 
     def emit(self, event: Event) -> None:
@@ -122,6 +132,12 @@ class Training:
         self.timestep = timestep
         for callback in self._steppers:
             callback.on_step(self)
+
+    def boundary(self, timestep: int) -> None:
+        """Takes note that nothing is half done: a rollout ended, was learned from, and none has begun."""
+        self.timestep = timestep
+        for callback in self._boundary_watchers:
+            callback.on_boundary(self)
 
     def stop(self, reason: str) -> None:
         """Asks training to end after the current step."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rl_framework.bundle import checkpoint_path, remove_old_checkpoints
 from rl_framework.errors import ArgumentError
 from rl_framework.evaluation.evaluate import check_n_eval_episodes
 from rl_framework.progress import progress_bar
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Periodic(Callback):
-    """Acts at the first step at which another `every` timesteps are full."""
+    """Counts periods of timesteps."""
 
     def __init__(self, every: int, argument: str = "every") -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
@@ -39,14 +40,12 @@ class _Periodic(Callback):
     def on_training_start(self, event: TrainingStarted, training: Training) -> None:
         self._periods = event.timestep // self.every
 
-    def on_step(self, training: Training) -> None:
-        periods = training.timestep // self.every
-        if periods > self._periods:
-            self._periods = periods
-            self.act(training)
-
-    def act(self, training: Training) -> None:
-        raise NotImplementedError
+    def is_due(self, timestep: int) -> bool:
+        """Tells whether another period is full, and begins the next one."""
+        periods = timestep // self.every
+        due = periods > self._periods
+        self._periods = max(periods, self._periods)
+        return due
 
 
 class PeriodicEvaluation(_Periodic):
@@ -84,8 +83,10 @@ class PeriodicEvaluation(_Periodic):
         self.environment_kwargs = environment_kwargs
         self.seed = seed
 
-    def act(self, training: Training) -> None:
-        """Evaluates and tells everybody."""
+    def on_step(self, training: Training) -> None:
+        """Evaluates and tells everybody, when it is time."""
+        if not self.is_due(training.timestep):
+            return
         result = training.agent.evaluate(
             evaluation_environment=self.environment,
             n_eval_episodes=self.n_eval_episodes,
@@ -107,22 +108,40 @@ class PeriodicEvaluation(_Periodic):
 
 
 class PeriodicCheckpoint(_Periodic):
-    """Saves the agent every so many timesteps, as `checkpoint_<timestep>.zip`.
+    """Saves everything that resuming needs, as `checkpoint_<timestep>.zip`.
+
+    It acts between two rollouts: at the first beginning of a rollout at which another `every` timesteps are full.
 
     Args:
         directory: Where to; made if it is missing.
         every: Timesteps between checkpoints.
+        keep_last: How many checkpoints to keep; None: all.
     """
 
-    def __init__(self, directory: str | Path, every: int) -> None:
+    def __init__(self, directory: str | Path, every: int, keep_last: int | None = None) -> None:
         super().__init__(every, "checkpoint_every")
+        if keep_last is not None and (isinstance(keep_last, bool) or not isinstance(keep_last, int) or keep_last < 1):
+            raise ArgumentError("keep_last", keep_last, "must be a number of checkpoints of at least 1, or None")
         self.directory = Path(directory)
+        self.keep_last = keep_last
 
-    def act(self, training: Training) -> None:
-        """Saves and tells everybody."""
-        path = self.directory / f"checkpoint_{training.timestep:012d}.zip"
-        training.agent.save_to_file(path)
+    def on_boundary(self, training: Training) -> None:
+        """Saves, when it is time."""
+        if self.is_due(training.timestep):
+            self.save(training)
+
+    def save(self, training: Training) -> Path:
+        """Saves and tells everybody.
+
+        Returns:
+            The checkpoint.
+        """
+        path = checkpoint_path(self.directory, training.timestep)
+        training.agent.save_checkpoint(path, training)
+        if self.keep_last is not None:
+            remove_old_checkpoints(self.directory, self.keep_last)
         training.emit(CheckpointSaved(timestep=training.timestep, path=path))
+        return path
 
 
 class ProgressBar(Callback):

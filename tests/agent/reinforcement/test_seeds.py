@@ -116,7 +116,7 @@ def test_evaluations_and_checkpoints_change_no_weight(algorithm, parameters, nor
     alone = run()
     assert same(weights(watched), weights(alone))
     assert counts.evaluations >= 7
-    assert counts.checkpoints >= 3
+    assert counts.checkpoints >= (1 if algorithm == "ppo" else 3)  # between rollouts, which are long for PPO
     if normalize:
         assert watched.normaliser.to_arrays().keys() == alone.normaliser.to_arrays().keys()
         assert same(watched.normaliser.to_arrays(), alone.normaliser.to_arrays())

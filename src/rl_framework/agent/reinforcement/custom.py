@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_framework import registry
-from rl_framework.agent.reinforcement.parameters import check_parameter_names
+from rl_framework.agent.reinforcement.library.parameters import check_parameter_names
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.bundle import Bundle, decode_space, decode_value, encode_space, encode_value
 from rl_framework.environment import BatchedEnvironment, SlotStep
@@ -222,9 +222,13 @@ class CustomAgent(RLAgent):
             self.check_spaces(batch, "training_environments")
             if seed is not None:
                 self._algorithm.seed(derive_seed(used, "algorithm"))
-        self._reset_seed = used if seed is not None or self._timesteps == 0 else None
+        self._reset_seed: int | None = used if seed is not None or self._timesteps == 0 else None
         self.seed, self.environment_id = used, batch.environment_id
         return used
+
+    def seed_new_environments(self, batch: BatchedEnvironment, seed: int) -> None:
+        """Seeds the environments alone, at their next reset."""
+        self._reset_seed = seed
 
     def learn(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
         """Steps the environments and hands every transition to the algorithm."""
@@ -280,15 +284,20 @@ class CustomAgent(RLAgent):
             parameters = decode_value(config["algorithm_parameters"])
             agent = cls(config["algorithm"], {**parameters, **(algorithm_parameters or {})})
             agent._timesteps = int(config["num_timesteps"])
+            if agent._timesteps < 0:
+                raise BundleError(f"the configuration in the bundle is damaged: num_timesteps={agent._timesteps}")
             agent.seed, agent.environment_id = check_seed(config["seed"]), config["environment_id"]
             if agent.environment_id is not None and ":" in agent.environment_id:
                 raise BundleError(f"the bundle names the environment {agent.environment_id!r}, which imports a module")
             observation_space, action_space = (decode_space(config[name]) for name in _GIVEN)
             agent._algorithm = agent._construct(observation_space, action_space)
             agent._algorithm.set_state(bundle.arrays(_STATE))
+            if agent.seed is not None:  # with the seed of the beginning it would explore the same way again
+                agent._algorithm.seed(derive_seed(agent.seed, "continued", agent._timesteps))
         except BundleError:
             raise
-        except (RLFrameworkError, KeyError, TypeError, ValueError, AttributeError) as error:
+        # What a crafted bundle makes somebody's algorithm raise is of many types, and all of them mean the same.
+        except Exception as error:
             if algorithm_parameters and isinstance(error, RLFrameworkError):  # then the mistake may be the caller's
                 raise
             raise BundleError(f"the bundle cannot be used here: {error!r}") from error

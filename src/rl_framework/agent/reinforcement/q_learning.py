@@ -46,7 +46,9 @@ class QLearning(CustomAlgorithm):
         self.learning_rate = to_schedule(learning_rate, "algorithm_parameters['learning_rate']")
         self.epsilon = to_schedule(epsilon, "algorithm_parameters['epsilon']")
         self.gamma = gamma
-        self.table: NDArray[np.float64] = np.full((int(observation_space.n), int(action_space.n)), float(initial_value))
+        # One number that looks like a table, until there is something to learn: a file may name a space of any size.
+        shape = int(observation_space.n), int(action_space.n)
+        self.table: NDArray[np.float64] = np.broadcast_to(np.float64(initial_value), shape)
         self._first_state, self._first_action = int(observation_space.start), int(action_space.start)
         self._progress_remaining = 1.0
 
@@ -61,6 +63,8 @@ class QLearning(CustomAlgorithm):
     def learn_from(self, transitions: Transitions) -> None:
         """Moves each value towards reward plus discounted best value of the next state."""
         self._progress_remaining = transitions.progress_remaining
+        if not self.table.flags.writeable:
+            self.table = self.table.copy()
         states = transitions.observations - self._first_state
         actions = transitions.actions - self._first_action
         best = self.table[transitions.next_observations - self._first_state].max(axis=1)
@@ -79,8 +83,10 @@ class QLearning(CustomAlgorithm):
         table = state["table"]
         if table.shape != self.table.shape or table.dtype != self.table.dtype or not np.isfinite(table).all():
             raise ValueError(f"the table has shape {table.shape} and type {table.dtype}, expected {self.table.shape}")
-        self.table = table
-        self._progress_remaining = float(state["progress_remaining"])
+        progress_remaining = float(state["progress_remaining"])
+        if not 0 <= progress_remaining <= 1:
+            raise ValueError(f"progress_remaining is {progress_remaining}")
+        self.table, self._progress_remaining = table, progress_remaining
 
 
 def _at(schedule: Any, progress_remaining: float) -> float:

@@ -16,26 +16,32 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from rl_framework.agent.network.features_extractor import FeaturesExtractor, resolve_features_extractor
-from rl_framework.agent.reinforcement import saved_state
-from rl_framework.agent.reinforcement.algorithms import check_spaces_supported, name_of_algorithm, resolve_algorithm
-from rl_framework.agent.reinforcement.continuing import end_open_episodes, waiting_for_experience
-from rl_framework.agent.reinforcement.listener import EventListener, attached
-from rl_framework.agent.reinforcement.normaliser import Normaliser, keys_to_normalise, make_vec_normalize
-from rl_framework.agent.reinforcement.parameters import (
+from rl_framework.agent.reinforcement.export.exports import Exports
+from rl_framework.agent.reinforcement.library import saved_state
+from rl_framework.agent.reinforcement.library.algorithms import (
+    check_spaces_supported,
+    name_of_algorithm,
+    resolve_algorithm,
+)
+from rl_framework.agent.reinforcement.library.continuing import end_open_episodes, waiting_for_experience
+from rl_framework.agent.reinforcement.library.extractor import preprocessed_batch
+from rl_framework.agent.reinforcement.library.listener import EventListener, attached
+from rl_framework.agent.reinforcement.library.normaliser import Normaliser, normalised
+from rl_framework.agent.reinforcement.library.parameters import (
     build_arguments,
     check_parameter_names,
     check_savable,
     local_parameters,
 )
-from rl_framework.agent.reinforcement.present_buffers import buffers_for_absence, connect_buffers
+from rl_framework.agent.reinforcement.library.present_buffers import buffers_for_absence, connect_buffers
+from rl_framework.agent.reinforcement.library.size_limit import NoRolloutBuffer, limited_parameters
+from rl_framework.agent.reinforcement.library.training_state import PendingState, capture, restore
 from rl_framework.agent.reinforcement.schedules import progress_over_all_trainings
-from rl_framework.agent.reinforcement.size_limit import NoRolloutBuffer, limited_parameters
 from rl_framework.agent.reinforcement.threads import choose_threads
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.bundle import Bundle, encode_space
 from rl_framework.environment import BatchedEnvironment
-from rl_framework.environment.preprocessed import PreprocessedEnvironments
-from rl_framework.environment.sb3 import SpacesOnlyVecEnv, VecEnvSlots, export_to_vec_env
+from rl_framework.environment.sb3 import SpacesOnlyVecEnv, export_to_vec_env
 from rl_framework.errors import (
     ArgumentError,
     BundleError,
@@ -50,11 +56,14 @@ from rl_framework.training import Training
 __all__ = ["StableBaselinesAgent"]
 
 
-class StableBaselinesAgent(RLAgent):
+class StableBaselinesAgent(Exports, RLAgent):
     """An agent whose algorithm comes from Stable-Baselines3.
 
     Training with a seed gives the weights that Stable-Baselines3 alone gives with that seed, those parameters and
     those environments.
+
+    A saved agent has no replay buffer: when it is loaded and trained on, it acts by itself until it has collected
+    `learning_starts` transitions, and then learns.
 
     Args:
         algorithm_class: A class such as `stable_baselines3.PPO`, or its registered name ("ppo").
@@ -96,6 +105,7 @@ class StableBaselinesAgent(RLAgent):
         self._spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None = None
         self._vec_env: VecEnv | None = None
         self._vec_normalize: VecNormalize | None = None
+        self._pending: PendingState | None = None
         self._normaliser: Normaliser | None = None
 
     # What it is
@@ -201,7 +211,7 @@ class StableBaselinesAgent(RLAgent):
             require_extra("tensorboard", "algorithm_parameters['tensorboard_log']", "tensorboard")
         if self._spaces is not None:
             self.check_spaces(batch, "training_environments")
-        preprocessed = self._preprocessed(batch)
+        preprocessed = preprocessed_batch(batch, self.features_extractor)
         vec_env = export_to_vec_env(preprocessed)
         previous = self._algorithm
         wrapped, vec_normalize = self._normalise(vec_env)
@@ -225,20 +235,6 @@ class StableBaselinesAgent(RLAgent):
         assert self._vec_env is not None  # `prepare` came before
         self._vec_env.seed(seed)
 
-    def _preprocessed(self, batch: BatchedEnvironment) -> BatchedEnvironment:
-        """Puts the features extractor's preprocessing stage behind the door, if it has one."""
-        extractor = self.features_extractor
-        if not isinstance(extractor, FeaturesExtractor) or not extractor.preprocesses:
-            return batch
-        if isinstance(batch, VecEnvSlots) and batch.normalizes:
-            raise ArgumentError(
-                "training_environments",
-                batch.vec_env,
-                "VecNormalize in it would come before the features extractor's preprocessing",
-                "Leave it out and use normalize_observations=True and normalize_rewards=True.",
-            )
-        return PreprocessedEnvironments(batch, extractor)
-
     def _check_savable(self, batch: BatchedEnvironment) -> None:
         """Raises an `UnsavableError` if the agent could not be saved after training here."""
         self.describe()
@@ -247,7 +243,8 @@ class StableBaselinesAgent(RLAgent):
 
     def learn(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
         """Trains with the library's own `learn`."""
-        listener = EventListener(training, self._vec_env)
+        pending, self._pending = self._pending, None
+        listener = EventListener(training, self._vec_env, pending)
         algorithm = self.algorithm
         with (
             attached(listener, algorithm),
@@ -259,6 +256,32 @@ class StableBaselinesAgent(RLAgent):
                 callback=[listener, *listeners],
                 reset_num_timesteps=training.timestep == 0,
             )
+
+    def training_members(self, batch: BatchedEnvironment) -> dict[str, Any]:
+        """Returns what resuming needs besides what acting needs."""
+        return capture(self.algorithm, self._vec_env)
+
+    def resume(self, checkpoint: Bundle, batch: BatchedEnvironment) -> int:
+        """Becomes the agent in a checkpoint, with its environments where they were."""
+        loaded = type(self).from_bundle(checkpoint, local_parameters(self.algorithm_parameters))
+        mine = self.describe()
+        for name, value in loaded.describe().items():
+            if mine[name] != value:
+                raise ArgumentError(
+                    name,
+                    mine[name],
+                    f"the checkpoint was made with {value!r}",
+                    "Resume with an agent of the same configuration, or load_from_file(...) the checkpoint.",
+                )
+        if loaded.algorithm.n_envs != batch.num_envs:
+            raise ArgumentError(
+                "n_environments", batch.num_envs, f"the checkpoint was made with {loaded.algorithm.n_envs}"
+            )
+        vars(self).update(vars(loaded))
+        seed = self.prepare(batch, None)
+        assert self._vec_env is not None  # made by `prepare`
+        self._pending = restore(checkpoint, self.algorithm, self._vec_env, seed)
+        return seed
 
     def _rebuild(self, wrapped: VecEnv, batch: BatchedEnvironment, seed: int) -> None:
         previous = self._algorithm
@@ -306,31 +329,8 @@ class StableBaselinesAgent(RLAgent):
 
     def _normalise(self, vec_env: VecEnv) -> tuple[VecEnv, VecNormalize | None]:
         """Wraps in `VecNormalize` if asked; returns what to train on, and whose statistics are the agent's."""
-        if isinstance(vec_env, VecNormalize):
-            if self.normalize_observations or self.normalize_rewards:
-                raise ArgumentError(
-                    "normalize_observations",
-                    True,
-                    "the training environments are wrapped in VecNormalize already",
-                    "Use one of the two.",
-                )
-            return vec_env, vec_env
-        normaliser = self.normaliser
-        if not self.normalize_observations and not self.normalize_rewards:
-            if normaliser is not None and normaliser.observation:
-                raise ArgumentError(
-                    "training_environments",
-                    vec_env,
-                    "the agent was trained on the observations of a VecNormalize, and these are not wrapped in one",
-                    "Wrap them in a VecNormalize with the same statistics.",
-                )
-            return vec_env, None
-        keys = keys_to_normalise(vec_env.observation_space) if self.normalize_observations else None
         gamma = float(self.algorithm_parameters.get("gamma", 0.99))
-        normalize = make_vec_normalize(vec_env, keys, self.normalize_rewards, gamma)
-        if normaliser is not None:
-            normaliser.restore(normalize)
-        return normalize, normalize
+        return normalised(vec_env, self.normaliser, self.normalize_observations, self.normalize_rewards, gamma)
 
     # Saving
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 from tests.agent.samples import PARAMETERS, SMALL, Sampled, make, train, trained
 
 from rl_framework import ArgumentError, MissingExtraError, StableBaselinesAgent, load_agent
-from rl_framework.agent.reinforcement.parameters import build_arguments, choose_policy
+from rl_framework.agent.reinforcement.library.parameters import build_arguments, choose_policy
 from rl_framework.errors import UnknownNameError
 
 IMAGE = spaces.Box(0, 255, (36, 36, 1), np.uint8)

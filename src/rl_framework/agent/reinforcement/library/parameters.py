@@ -30,7 +30,7 @@ _OWNED = {
 # What belongs to the machine or the session rather than to the agent is not saved with it.
 _LOCAL = ("device", "tensorboard_log", "verbose")
 
-_SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
+_SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
 _CLASSES_IN_POLICY_KWARGS = {
     "activation_fn": registry.activations,
     "features_extractor_class": registry.features_extractors,
@@ -159,7 +159,7 @@ def _policy_kwargs(given: dict[str, Any] | None, features_extractor: Any) -> dic
                 "Pass one of the two.",
             )
         if isinstance(features_extractor, FeaturesExtractor):
-            from rl_framework.agent.reinforcement.library_extractor import LibraryExtractor
+            from rl_framework.agent.reinforcement.library.extractor import LibraryExtractor
 
             policy_kwargs["features_extractor_class"] = LibraryExtractor
             policy_kwargs["features_extractor_kwargs"] = {"extractor": features_extractor}

@@ -23,7 +23,7 @@ from tests.agent.samples import ENVIRONMENTS, PARAMETERS, SMALL, STEPS, Sampled,
 
 from rl_framework import StableBaselinesAgent, load_agent, registry
 from rl_framework.agent.network import FeaturesExtractor
-from rl_framework.agent.reinforcement.library_zip import agent_from_library_zip, save_as_library_zip
+from rl_framework.agent.reinforcement.export.library_zip import agent_from_library_zip, save_as_library_zip
 from rl_framework.errors import ArgumentError, BundleError, MissingExtraError, UnsavableError
 
 BOX, ACTIONS = spaces.Box(-5, 5, (3,)), spaces.Box(-2, 1, (2,))
@@ -143,7 +143,7 @@ def test_file_needs_no_framework(tmp_path):
     }
     agent = trained("ppo", schedules, normalize_observations=True)
     # What the agent was trained with where slots of environments can be empty.
-    from rl_framework.agent.reinforcement.present_buffers import PresentRolloutBuffer
+    from rl_framework.agent.reinforcement.library.present_buffers import PresentRolloutBuffer
 
     agent.algorithm.rollout_buffer_class = PresentRolloutBuffer
     path = save_as_library_zip(agent, tmp_path / "agent.zip")

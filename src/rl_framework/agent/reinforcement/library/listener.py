@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
+from rl_framework.agent.reinforcement.library.training_state import PendingState
 from rl_framework.environment.sb3 import ExportedVecEnv
-from rl_framework.errors import NonFiniteError, RLFrameworkError
+from rl_framework.errors import ArgumentError, NonFiniteError, RLFrameworkError
 from rl_framework.training import EpisodeEnded, RolloutEnded, Training, Updated
 
 __all__ = ["EventListener", "attached"]
@@ -53,13 +55,14 @@ def attached(listener: EventListener, algorithm: Any) -> Iterator[None]:
     is_ars = type(algorithm).__name__ == "ARS"
     if is_ars:
         algorithm._trigger_callback = _telling_ars(algorithm)
+        algorithm._do_one_update = _pausing_ars(algorithm, listener)
     try:
         yield
     except _StopTraining:
         listener.on_training_end()
     finally:
         if is_ars:
-            del algorithm._trigger_callback
+            del algorithm._trigger_callback, algorithm._do_one_update
         if quiet:
             algorithm._custom_logger = False
         formats = algorithm.logger.output_formats if hasattr(algorithm, "_logger") else []
@@ -68,14 +71,33 @@ def attached(listener: EventListener, algorithm: Any) -> Iterator[None]:
 
 
 def _telling_ars(algorithm: Any) -> Callable[..., None]:
-    """Lets ARS tell its callbacks what a step brought, as the other algorithms do."""
-    trigger = algorithm._trigger_callback
+    """Lets ARS tell its callbacks what a step brought, as the other algorithms do.
+
+    It reports a step once for each environment whose episodes it still counts, in their order, and begins new episodes
+    for each candidate.
+    """
+    trigger, latest = algorithm._trigger_callback, np.inf
 
     def trigger_callback(step: dict[str, Any], *arguments: Any, callback: BaseCallback, n_envs: int) -> None:
-        callback.update_locals({**step, "new_obs": step["new_observations"]})
+        nonlocal latest
+        is_new = step["i"] <= latest
+        latest = step["i"]
+        begins = is_new and not step["episode_counts"].any() and bool((step["current_lengths"] == 1).all())
+        callback.update_locals({**step, "new_obs": step["new_observations"], "is_new": is_new, "begins": begins})
         trigger(step, *arguments, callback=callback, n_envs=n_envs)
 
     return trigger_callback
+
+
+def _pausing_ars(algorithm: Any, listener: EventListener) -> Callable[..., None]:
+    """Lets ARS pause before it draws for an update; it tells of the beginning of a rollout only after that."""
+    update = algorithm._do_one_update
+
+    def do_one_update(*arguments: Any) -> None:
+        listener.boundary()
+        update(*arguments)
+
+    return do_one_update
 
 
 class EventListener(BaseCallback):
@@ -84,10 +106,12 @@ class EventListener(BaseCallback):
     Args:
         training: Whom to report to.
         vec_env: What the algorithm trains on, below any normalisation.
+        pending: What a resumed training has to put back when its first rollout has begun.
     """
 
-    def __init__(self, training: Training, vec_env: Any) -> None:
+    def __init__(self, training: Training, vec_env: Any, pending: PendingState | None = None) -> None:
         super().__init__()
+        self._pending = pending
         self.training = training
         self._exported = vec_env if isinstance(vec_env, ExportedVecEnv) else None
         self.writer = _UpdateWriter(self)
@@ -95,7 +119,6 @@ class EventListener(BaseCallback):
         self._lengths = np.zeros(vec_env.num_envs, dtype=np.int64)
         self._steps = 0
         self._empty_for = 0
-        self._latest: Any = None
 
     def emit_update(self, metrics: dict[str, float]) -> None:
         """Emits what the library's logger reported."""
@@ -105,8 +128,33 @@ class EventListener(BaseCallback):
             count = int(getattr(self.model, "_n_updates", 0))
             self.training.emit(Updated(timestep=self.model.num_timesteps, metrics=metrics, n_updates=count))
 
+    def boundary(self) -> None:
+        """Takes note that nothing is half done."""
+        if self._pending is not None:
+            self._pending.put_back(self.model)
+            self._pending = None
+        self.training.boundary(self.model.num_timesteps)
+
+    def _on_rollout_start(self) -> None:
+        if type(self.model).__name__ != "ARS":
+            self.boundary()
+
     def _on_training_start(self) -> None:
         self.model.logger.output_formats.append(self.writer)
+        if self._pending is not None:
+            self._pending.put_back_log(self.model.logger)
+        if "action_masks" in inspect.signature(type(self.model).predict).parameters:
+            self._check_masks()
+
+    def _check_masks(self) -> None:
+        if not self.training_env.has_attr("action_masks"):
+            raise ArgumentError(
+                "training_environments",
+                self.training_env,
+                f"{type(self.model).__name__} uses action masks, and these environments have none",
+                "Give them a method action_masks(), for example with sb3_contrib's ActionMasker"
+                + (", or an info 'action_mask'." if self._exported is not None else "."),
+            )
 
     def _on_step(self) -> bool:
         if self.training.stop_reason is not None:  # the algorithm does not listen to what this method returns
@@ -139,9 +187,10 @@ class EventListener(BaseCallback):
         Returns:
             Slot and last info of the episodes that ended.
         """
-        if self.locals["new_obs"] is self._latest:  # ARS reports a step once for each environment
+        if not self.locals.get("is_new", True):
             return []
-        self._latest = self.locals["new_obs"]
+        if self.locals.get("begins", False):
+            self._returns[:], self._lengths[:] = 0.0, 0
         self._steps += 1
         rewards, observations = self.locals["rewards"], self.locals["new_obs"]
         normalize = self.model.get_vec_normalize_env()

@@ -19,8 +19,8 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 from rl_framework import registry
 from rl_framework.agent.network import FeaturesExtractor
 from rl_framework.agent.reinforcement import schedules
-from rl_framework.agent.reinforcement.library_extractor import LibraryExtractor
-from rl_framework.agent.reinforcement.parameters import choose_policy, portable_parameters
+from rl_framework.agent.reinforcement.library.extractor import LibraryExtractor
+from rl_framework.agent.reinforcement.library.parameters import choose_policy, portable_parameters
 from rl_framework.environment.sb3 import SpacesOnlyVecEnv
 from rl_framework.errors import ArgumentError
 from rl_framework.seeding import isolated_random_state

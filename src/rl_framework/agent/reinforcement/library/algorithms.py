@@ -139,6 +139,13 @@ def check_spaces_supported(
                 "Stable-Baselines3 counts discrete observations from 0, and these start elsewhere",
                 "Wrap the environment in gymnasium.wrappers.TransformObservation, which subtracts the start.",
             )
+        if name == "recurrent_ppo" and isinstance(part, spaces.MultiDiscrete):
+            raise UnsupportedSpaceError(
+                "observation_space",
+                observation_space,
+                "RecurrentPPO cannot build its LSTM for MultiDiscrete observations",  # sb3-contrib 2.9 with torch 2.13
+                "Wrap the environment in gymnasium.wrappers.FlattenObservation, which writes them as the same numbers.",
+            )
 
 
 def _starts_elsewhere(space: spaces.Space[Any]) -> bool:

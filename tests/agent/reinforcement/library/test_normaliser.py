@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tests.agent.samples import Sampled, make, same, train, trained, weights
 
 from rl_framework import ArgumentError, load_agent
-from rl_framework.agent.reinforcement.normaliser import Normaliser
+from rl_framework.agent.reinforcement.library.normaliser import Normaliser
 from rl_framework.errors import BundleError, UnsupportedSpaceError
 
 IMAGE = spaces.Box(0, 255, (36, 36, 1), np.uint8)

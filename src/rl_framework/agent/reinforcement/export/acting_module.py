@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rl_framework.agent.network import FeaturesExtractor
-from rl_framework.agent.reinforcement.normaliser import Normaliser
+from rl_framework.agent.reinforcement.library.normaliser import Normaliser
 from rl_framework.errors import ArgumentError, UnsupportedSpaceError
 
 __all__ = ["ActingModule", "MaskableActingModule", "RecurrentActingModule", "acting_module"]

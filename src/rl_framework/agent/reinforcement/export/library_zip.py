@@ -29,13 +29,13 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rl_framework.agent.network import FeaturesExtractor
-from rl_framework.agent.reinforcement.algorithms import resolve_algorithm
-from rl_framework.agent.reinforcement.library_parameters import (
+from rl_framework.agent.reinforcement.export.library_parameters import (
     features_extractor_in,
     parameters_from_library,
     without_framework,
 )
-from rl_framework.agent.reinforcement.normaliser import Normaliser, keys_to_normalise, make_vec_normalize
+from rl_framework.agent.reinforcement.library.algorithms import resolve_algorithm
+from rl_framework.agent.reinforcement.library.normaliser import Normaliser, keys_to_normalise, make_vec_normalize
 from rl_framework.environment.sb3 import SpacesOnlyVecEnv
 from rl_framework.errors import ArgumentError, BundleError, RLFrameworkError, UnsupportedSpaceError, require_extra
 from rl_framework.seeding import isolated_random_state

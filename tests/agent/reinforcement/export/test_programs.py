@@ -18,9 +18,9 @@ from tests.agent.samples import SMALL, Sampled, make, train, trained, weights
 import rl_framework
 from rl_framework import StableBaselinesAgent, registry
 from rl_framework.agent.network import FeaturesExtractor
-from rl_framework.agent.reinforcement.acting_module import acting_module
-from rl_framework.agent.reinforcement.export import export_program, save_as_onnx, save_as_torch_export
-from rl_framework.agent.reinforcement.normaliser import Normaliser
+from rl_framework.agent.reinforcement.export.acting_module import acting_module
+from rl_framework.agent.reinforcement.export.programs import export_program, save_as_onnx, save_as_torch_export
+from rl_framework.agent.reinforcement.library.normaliser import Normaliser
 from rl_framework.bundle import decode_space
 from rl_framework.environment.sb3 import SpacesOnlyVecEnv
 from rl_framework.errors import ArgumentError, MissingExtraError, NotTrainedError

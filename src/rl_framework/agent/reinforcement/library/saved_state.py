@@ -9,8 +9,8 @@ import gymnasium
 import torch
 from gymnasium import spaces
 
-from rl_framework.agent.reinforcement.normaliser import Normaliser, keys_to_normalise
-from rl_framework.agent.reinforcement.parameters import portable_parameters
+from rl_framework.agent.reinforcement.library.normaliser import Normaliser, keys_to_normalise
+from rl_framework.agent.reinforcement.library.parameters import portable_parameters
 from rl_framework.bundle import Bundle, decode_space, decode_value
 from rl_framework.errors import BundleError
 from rl_framework.seeding import check_seed

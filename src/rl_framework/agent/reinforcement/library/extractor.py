@@ -10,9 +10,12 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from rl_framework.agent.network import FeaturesExtractor
+from rl_framework.environment import BatchedEnvironment
+from rl_framework.environment.preprocessed import PreprocessedEnvironments
+from rl_framework.environment.sb3 import VecEnvSlots
 from rl_framework.errors import ArgumentError
 
-__all__ = ["LibraryExtractor"]
+__all__ = ["LibraryExtractor", "preprocessed_batch"]
 
 
 class LibraryExtractor(BaseFeaturesExtractor):
@@ -71,3 +74,21 @@ def _count_features(module: torch.nn.Module, space: gymnasium.Space[Any], extrac
             "It has to give (batch, n_features); end it with torch.nn.Flatten().",
         )
     return int(features.shape[1])
+
+
+def preprocessed_batch(batch: BatchedEnvironment, extractor: Any) -> BatchedEnvironment:
+    """Puts a features extractor's preprocessing stage behind the door, if it has one.
+
+    Raises:
+        ArgumentError: Something in the environments would come before it.
+    """
+    if not isinstance(extractor, FeaturesExtractor) or not extractor.preprocesses:
+        return batch
+    if isinstance(batch, VecEnvSlots) and batch.normalizes:
+        raise ArgumentError(
+            "training_environments",
+            batch.vec_env,
+            "VecNormalize in it would come before the features extractor's preprocessing",
+            "Leave it out and use normalize_observations=True and normalize_rewards=True.",
+        )
+    return PreprocessedEnvironments(batch, extractor)

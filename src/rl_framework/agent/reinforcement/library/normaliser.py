@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from rl_framework.errors import BundleError, UnsupportedSpaceError
+from rl_framework.errors import ArgumentError, BundleError, UnsupportedSpaceError
 
-__all__ = ["Normaliser", "keys_to_normalise", "make_vec_normalize"]
+__all__ = ["Normaliser", "keys_to_normalise", "normalised"]
 
 
 @dataclass
@@ -175,3 +175,46 @@ def _as_floats(space: spaces.Space[Any], keys: list[str], bound: float) -> space
     if isinstance(space, spaces.Box) and np.dtype(space.dtype).kind != "f":
         return spaces.Box(-bound, bound, space.shape, np.float32)
     return space
+
+
+def normalised(
+    vec_env: VecEnv, normaliser: Normaliser | None, observations: bool, rewards: bool, gamma: float
+) -> tuple[VecEnv, VecNormalize | None]:
+    """Wraps environments in `VecNormalize` if asked.
+
+    Args:
+        vec_env: The environments.
+        normaliser: Statistics that the agent has already.
+        observations: Whether to normalise observations.
+        rewards: Whether to scale rewards.
+        gamma: Discount factor of the return by whose deviation rewards are scaled.
+
+    Returns:
+        What to train on, and whose statistics are the agent's.
+
+    Raises:
+        ArgumentError: The environments and the agent disagree about who normalises.
+    """
+    if isinstance(vec_env, VecNormalize):
+        if observations or rewards:
+            raise ArgumentError(
+                "normalize_observations",
+                True,
+                "the training environments are wrapped in VecNormalize already",
+                "Use one of the two.",
+            )
+        return vec_env, vec_env
+    if not observations and not rewards:
+        if normaliser is not None and normaliser.observation:
+            raise ArgumentError(
+                "training_environments",
+                vec_env,
+                "the agent was trained on the observations of a VecNormalize, and these are not wrapped in one",
+                "Wrap them in a VecNormalize with the same statistics.",
+            )
+        return vec_env, None
+    keys = keys_to_normalise(vec_env.observation_space) if observations else None
+    normalize = make_vec_normalize(vec_env, keys, rewards, gamma)
+    if normaliser is not None:
+        normaliser.restore(normalize)
+    return normalize, normalize

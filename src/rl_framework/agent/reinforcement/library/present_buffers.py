@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -10,21 +12,23 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, DictRolloutBuffer, ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.her import HerReplayBuffer
 
 from rl_framework.environment.sb3 import ExportedVecEnv
-from rl_framework.errors import ArgumentError, RLFrameworkError
+from rl_framework.errors import ArgumentError, RLFrameworkError, shorten
 
 __all__ = [
     "PresentDictReplayBuffer",
     "PresentDictRolloutBuffer",
     "PresentReplayBuffer",
+    "PresentRollout",
     "PresentRolloutBuffer",
     "buffers_for_absence",
     "connect_buffers",
 ]
 
 
-class _PresentRollout:
+class PresentRollout:
     """Rows of absent slots are collected with the others, which keeps time aligned, and never learned from.
 
     The transition before an absence ends an episode, so that no advantage reaches across it.
@@ -37,15 +41,18 @@ class _PresentRollout:
     generator_ready: bool
 
     def reset(self) -> None:
+        """Empties the buffer."""
         super().reset()  # type: ignore[misc]
         self.acted = np.ones((self.buffer_size, self.n_envs), dtype=np.bool_)
 
     def add(self, *args: Any, **kwargs: Any) -> None:
+        """Adds a step of all slots."""
         # In environments that the user vectorized for Stable-Baselines3, everybody acts.
         self.acted[self.pos] = getattr(self.vec_env, "acted", True)
         super().add(*args, **kwargs)  # type: ignore[misc]
 
     def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
+        """Yields batches of the rows to learn from."""
         if self.acted.all():
             yield from super().get(batch_size)  # type: ignore[misc]
             return
@@ -62,11 +69,11 @@ class _PresentRollout:
             yield self._get_samples(rows[start : start + size])  # type: ignore[attr-defined]
 
 
-class PresentRolloutBuffer(_PresentRollout, RolloutBuffer):
+class PresentRolloutBuffer(PresentRollout, RolloutBuffer):
     """A `RolloutBuffer` for slots that can be empty."""
 
 
-class PresentDictRolloutBuffer(_PresentRollout, DictRolloutBuffer):
+class PresentDictRolloutBuffer(PresentRollout, DictRolloutBuffer):
     """A `DictRolloutBuffer` for slots that can be empty."""
 
 
@@ -173,7 +180,10 @@ def buffers_for_absence(
         conflicting = arguments.get(name) or (arguments.get("n_steps", 1) > 1 and "n_steps")
     else:
         name = "rollout_buffer_class"
-        chosen = PresentDictRolloutBuffer if is_dict else PresentRolloutBuffer
+        if name not in inspect.signature(algorithm_class).parameters:
+            raise _needs_everybody(algorithm_class)
+        usual = _usual_rollout_buffer(algorithm_class, is_dict)
+        chosen = _for_absence(usual)
         conflicting = arguments.get(name)
     if conflicting:
         raise ArgumentError(
@@ -185,6 +195,32 @@ def buffers_for_absence(
     return {name: chosen}
 
 
+def _usual_rollout_buffer(algorithm_class: type[Any], is_dict: bool) -> type[Any]:
+    if algorithm_class.__name__ == "MaskablePPO":
+        from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
+
+        return MaskableDictRolloutBuffer if is_dict else MaskableRolloutBuffer
+    return DictRolloutBuffer if is_dict else RolloutBuffer
+
+
+def _for_absence(buffer_class: type[Any]) -> Any:
+    """Returns the rollout buffer that takes the place of one of the library's, or None."""
+    if buffer_class.__name__.startswith("Maskable"):  # sb3-contrib need not be installed
+        from rl_framework.agent.reinforcement.library import present_maskable_buffers as maskable
+
+        return maskable.REPLACEMENTS.get(buffer_class)
+    return {RolloutBuffer: PresentRolloutBuffer, DictRolloutBuffer: PresentDictRolloutBuffer}.get(buffer_class)
+
+
+def _needs_everybody(algorithm_class: type[Any]) -> ArgumentError:
+    return ArgumentError(
+        "algorithm_class",
+        algorithm_class,
+        f"{algorithm_class.__name__} needs unbroken episodes, and slots of this environment can hold nobody",
+        'Use another algorithm, such as "ppo", or give the environments one by one.',
+    )
+
+
 def connect_buffers(algorithm: Any, vec_env: Any) -> None:
     """Tells an algorithm's buffers, and the statistics it normalises by, which environment knows who acted.
 
@@ -192,22 +228,49 @@ def connect_buffers(algorithm: Any, vec_env: Any) -> None:
     empty between rollouts, is replaced.
 
     Raises:
-        ArgumentError: Its replay buffer cannot leave slots out.
+        ArgumentError: Its buffer cannot leave slots out, or asks for what the environments do not have.
     """
     may_be_absent = isinstance(vec_env, ExportedVecEnv) and vec_env.batch.may_be_absent
+    if may_be_absent and not hasattr(algorithm, "rollout_buffer") and not hasattr(algorithm, "replay_buffer"):
+        raise _needs_everybody(type(algorithm))
     for name in ("rollout_buffer", "replay_buffer"):
-        buffer = getattr(algorithm, name, None)
-        if buffer is not None and may_be_absent and not isinstance(buffer, _PresentRollout | _PresentReplay):
+        buffer: Any = getattr(algorithm, name, None)
+        if buffer is not None and may_be_absent and not isinstance(buffer, PresentRollout | _PresentReplay):
             buffer = _replace(algorithm, buffer)
-        if isinstance(buffer, _PresentRollout | _PresentReplay):
+        if isinstance(buffer, PresentRollout | _PresentReplay):
             buffer.vec_env = vec_env
+        if isinstance(buffer, HerReplayBuffer):
+            _check_goals(algorithm)
+            buffer.env = algorithm.env  # the library leaves the one that it was built with
+        if type(buffer).__name__.startswith("Recurrent") and isinstance(buffer.action_space, spaces.MultiBinary):
+            # It keeps actions in the type of their space, and torch takes no log probability of an int8.
+            buffer.action_space = copy(buffer.action_space)
+            buffer.action_space.dtype = np.dtype(np.float32)
     vec_normalize = algorithm.get_vec_normalize_env()
     if may_be_absent and vec_normalize is not None:
         _leave_out_of_statistics(vec_normalize, vec_env)
 
 
+def _check_goals(algorithm: Any) -> None:
+    keys = ("observation", "achieved_goal", "desired_goal")
+    space = algorithm.observation_space
+    if not isinstance(space, spaces.Dict) or not set(keys) <= set(space.spaces):
+        raise ArgumentError(
+            "training_environments",
+            algorithm.env,
+            f"hindsight goals need observations with {', '.join(keys)}, and these are {shorten(space)}",
+            "Leave replay_buffer_class out, or give environments with goals.",
+        )
+    if not algorithm.env.has_attr("compute_reward"):
+        raise ArgumentError(
+            "training_environments",
+            algorithm.env,
+            "hindsight goals need its method compute_reward(achieved_goal, desired_goal, info), and it has none",
+        )
+
+
 def _replace(algorithm: Any, buffer: Any) -> Any:
-    replacement = {RolloutBuffer: PresentRolloutBuffer, DictRolloutBuffer: PresentDictRolloutBuffer}.get(type(buffer))
+    replacement = _for_absence(type(buffer))
     if replacement is None:
         raise ArgumentError(
             "training_environments",

@@ -40,7 +40,7 @@ from torch.distributions import Distribution
 from torch.utils._pytree import tree_leaves, tree_map
 
 from rl_framework.agent.base_agent import software_versions
-from rl_framework.agent.reinforcement.acting_module import (
+from rl_framework.agent.reinforcement.export.acting_module import (
     ActingModule,
     MaskableActingModule,
     RecurrentActingModule,

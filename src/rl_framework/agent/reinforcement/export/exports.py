@@ -19,7 +19,7 @@ class Exports:
         """Writes the acting part as one ONNX file, which chooses the same actions as `choose_action`.
 
         Inputs are raw observations with a free batch axis (normaliser, one-hot and image scaling are inside), the
-        output is the deterministic action; see `rl_framework.agent.reinforcement.export` for the names.
+        output is the deterministic action; see `rl_framework.agent.reinforcement.export.programs` for the names.
 
         Args:
             path: Where to.
@@ -33,19 +33,19 @@ class Exports:
             MissingExtraError: The extra "onnx" is not installed.
             ArgumentError: A part of the agent cannot be exported.
         """
-        from rl_framework.agent.reinforcement.export import save_as_onnx
+        from rl_framework.agent.reinforcement.export.programs import save_as_onnx
 
         return save_as_onnx(self, path, opset)  # type: ignore[arg-type]
 
     def export_program(self) -> torch.export.ExportedProgram:
         """Returns the acting part as a `torch.export` program; see `save_as_onnx`."""
-        from rl_framework.agent.reinforcement.export import export_program
+        from rl_framework.agent.reinforcement.export.programs import export_program
 
         return export_program(self)  # type: ignore[arg-type]
 
     def save_as_torch_export(self, path: str | os.PathLike[str]) -> Path:
         """Writes the acting part as a `torch.export` file (.pt2); see `save_as_onnx`."""
-        from rl_framework.agent.reinforcement.export import save_as_torch_export
+        from rl_framework.agent.reinforcement.export.programs import save_as_torch_export
 
         return save_as_torch_export(self, path)  # type: ignore[arg-type]
 
@@ -61,7 +61,7 @@ class Exports:
             NotTrainedError: The agent has no model yet.
             ArgumentError: The agent has a preprocessing stage, which the library does not know.
         """
-        from rl_framework.agent.reinforcement.library_zip import save_as_library_zip
+        from rl_framework.agent.reinforcement.export.library_zip import save_as_library_zip
 
         return save_as_library_zip(self, path)  # type: ignore[arg-type]
 
@@ -73,11 +73,11 @@ class Exports:
             path: The file. Observation statistics are read from `<stem>_vecnormalize.pkl` beside it, if it is there.
             trust: Has to be True: such files hold pickles, which can run any code when they are opened.
             options: `algorithm_class`, `normalize_path`, `algorithm_parameters`, `observation_space`; see
-                `rl_framework.agent.reinforcement.library_zip`.
+                `rl_framework.agent.reinforcement.export.library_zip`.
 
         Raises:
             ArgumentError: `trust` is not True, or the algorithm cannot be told from the file.
         """
-        from rl_framework.agent.reinforcement.library_zip import agent_from_library_zip
+        from rl_framework.agent.reinforcement.export.library_zip import agent_from_library_zip
 
         return agent_from_library_zip(cls, path, trust, **options)  # type: ignore[type-var]

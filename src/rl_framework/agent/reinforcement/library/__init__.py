@@ -1,0 +1,1 @@
+"""How agents work with Stable-Baselines3 and sb3-contrib, from within."""

@@ -35,19 +35,19 @@ class Exports:
         """
         from rl_framework.agent.reinforcement.export.programs import save_as_onnx
 
-        return save_as_onnx(self, path, opset)  # type: ignore[arg-type]
+        return save_as_onnx(self, path, opset)
 
     def export_program(self) -> torch.export.ExportedProgram:
         """Returns the acting part as a `torch.export` program; see `save_as_onnx`."""
         from rl_framework.agent.reinforcement.export.programs import export_program
 
-        return export_program(self)  # type: ignore[arg-type]
+        return export_program(self)
 
     def save_as_torch_export(self, path: str | os.PathLike[str]) -> Path:
         """Writes the acting part as a `torch.export` file (.pt2); see `save_as_onnx`."""
         from rl_framework.agent.reinforcement.export.programs import save_as_torch_export
 
-        return save_as_torch_export(self, path)  # type: ignore[arg-type]
+        return save_as_torch_export(self, path)
 
     def save_as_library_zip(self, path: str | os.PathLike[str]) -> Path:
         """Writes Stable-Baselines3's own .zip, which the library opens without this framework.
@@ -63,7 +63,7 @@ class Exports:
         """
         from rl_framework.agent.reinforcement.export.library_zip import save_as_library_zip
 
-        return save_as_library_zip(self, path)  # type: ignore[arg-type]
+        return save_as_library_zip(self, path)
 
     @classmethod
     def from_library_zip(cls, path: str | os.PathLike[str], trust: bool = False, **options: Any) -> Self:
@@ -80,4 +80,4 @@ class Exports:
         """
         from rl_framework.agent.reinforcement.export.library_zip import agent_from_library_zip
 
-        return agent_from_library_zip(cls, path, trust, **options)  # type: ignore[type-var]
+        return agent_from_library_zip(cls, path, trust, **options)  # type: ignore[no-any-return]

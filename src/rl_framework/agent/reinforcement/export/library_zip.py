@@ -18,7 +18,7 @@ import warnings
 import zipfile
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -41,14 +41,10 @@ from rl_framework.errors import ArgumentError, BundleError, RLFrameworkError, Un
 from rl_framework.seeding import isolated_random_state
 from rl_framework.whole_file import written_whole
 
-if TYPE_CHECKING:
-    from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
-
 __all__ = ["agent_from_library_zip", "save_as_library_zip", "statistics_path"]
 
 _logger = logging.getLogger(__name__)
 
-AgentT = TypeVar("AgentT", bound="StableBaselinesAgent")
 
 # The files do not name their algorithm, but the class of its policy.
 _BY_MODULE_OF_POLICY = {
@@ -69,7 +65,7 @@ def statistics_path(path: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{path.stem}_vecnormalize.pkl")
 
 
-def save_as_library_zip(agent: StableBaselinesAgent, path: str | os.PathLike[str]) -> Path:
+def save_as_library_zip(agent: Any, path: str | os.PathLike[str]) -> Path:
     """Writes an agent as Stable-Baselines3 itself would: `PPO.load(path)` opens it without this framework.
 
     Where the agent normalises, `VecNormalize.load` opens the statistics beside it, in `<name>_vecnormalize.pkl`. An
@@ -116,7 +112,7 @@ def save_as_library_zip(agent: StableBaselinesAgent, path: str | os.PathLike[str
     return path
 
 
-def _vec_normalize_of(agent: StableBaselinesAgent) -> VecNormalize | None:
+def _vec_normalize_of(agent: Any) -> VecNormalize | None:
     """Returns the agent's statistics as the library keeps them, around environments that are not there."""
     normaliser, live = agent.normaliser, agent.algorithm.get_vec_normalize_env()
     if normaliser is None:
@@ -143,14 +139,14 @@ def _vec_normalize_of(agent: StableBaselinesAgent) -> VecNormalize | None:
 
 
 def agent_from_library_zip(
-    agent_class: type[AgentT],
+    agent_class: Any,
     path: str | os.PathLike[str],
     trust: bool = False,
     algorithm_class: str | type[BaseAlgorithm] | None = None,
     normalize_path: str | os.PathLike[str] | None = None,
     algorithm_parameters: dict[str, Any] | None = None,
     observation_space: gymnasium.Space[Any] | None = None,
-) -> AgentT:
+) -> Any:
     """Builds an agent from a file that Stable-Baselines3's `save` wrote.
 
     It acts, evaluates, trains on and can be saved as a bundle. Schedules that are functions are taken as data if they

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,9 +51,6 @@ from rl_framework.bundle import encode_space
 from rl_framework.errors import ArgumentError, RLFrameworkError, require_extra
 from rl_framework.whole_file import written_whole
 
-if TYPE_CHECKING:
-    from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
-
 __all__ = ["export_program", "input_names", "output_names", "save_as_onnx", "save_as_torch_export"]
 
 _OLDEST_OPSET = 18
@@ -65,7 +62,7 @@ _STATES = ("state_h", "state_c")
 _Outputs = list[NDArray[Any]]
 
 
-def save_as_onnx(agent: StableBaselinesAgent, path: str | os.PathLike[str], opset: int = _OLDEST_OPSET) -> Path:
+def save_as_onnx(agent: Any, path: str | os.PathLike[str], opset: int = _OLDEST_OPSET) -> Path:
     """Writes the acting part of an agent to one ONNX file; see the module for its inputs and outputs.
 
     The file holds the versions of the software, the algorithm and the spaces (as JSON) in its metadata. Before it
@@ -130,7 +127,7 @@ def save_as_onnx(agent: StableBaselinesAgent, path: str | os.PathLike[str], opse
     return Path(path)
 
 
-def export_program(agent: StableBaselinesAgent) -> torch.export.ExportedProgram:
+def export_program(agent: Any) -> torch.export.ExportedProgram:
     """Exports the acting part of an agent with `torch.export`; see the module for its inputs and outputs.
 
     A dictionary of observations is the first argument as it is.
@@ -148,7 +145,7 @@ def export_program(agent: StableBaselinesAgent) -> torch.export.ExportedProgram:
     return _exported(_module_of(agent), agent)
 
 
-def save_as_torch_export(agent: StableBaselinesAgent, path: str | os.PathLike[str]) -> Path:
+def save_as_torch_export(agent: Any, path: str | os.PathLike[str]) -> Path:
     """Writes the acting part of an agent with `torch.export`, for `torch.export.load` and AOTInductor.
 
     Only load such files from people you trust: torch unpickles some of what they hold.
@@ -195,13 +192,13 @@ def output_names(module: ActingModule) -> list[str]:
     return ["action", *(f"next_{name}" for name in _STATES if isinstance(module, RecurrentActingModule))]
 
 
-def _module_of(agent: StableBaselinesAgent) -> ActingModule:
+def _module_of(agent: Any) -> ActingModule:
     return acting_module(
         agent.algorithm, agent.observation_space, agent.action_space, agent.normaliser, agent.features_extractor
     )
 
 
-def _exported(module: ActingModule, agent: StableBaselinesAgent) -> torch.export.ExportedProgram:
+def _exported(module: ActingModule, agent: Any) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch")
     axes = tree_map(lambda axis: {axis: batch}, module.batch_axes())
     axes = dict(zip(_arguments_of_forward(module), axes, strict=True))
@@ -219,7 +216,7 @@ def _arguments_of_forward(module: ActingModule) -> list[str]:
 
 
 @contextmanager
-def _explained(agent: StableBaselinesAgent, form: str) -> Iterator[None]:
+def _explained(agent: Any, form: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -261,7 +258,7 @@ def _name_batch_axis(model: Any) -> None:
                 axis.dim_param = "batch"
 
 
-def _metadata(agent: StableBaselinesAgent) -> dict[str, str]:
+def _metadata(agent: Any) -> dict[str, str]:
     return {
         "algorithm": agent.algorithm_class.__name__,
         "observation_space": json.dumps(encode_space(agent.observation_space, "observation_space")),
@@ -273,9 +270,7 @@ def _metadata(agent: StableBaselinesAgent) -> dict[str, str]:
 # Checking what was written
 
 
-def _check_acts_alike(
-    agent: StableBaselinesAgent, module: ActingModule, run: Callable[[tuple[Any, ...]], _Outputs], form: str
-) -> None:
+def _check_acts_alike(agent: Any, module: ActingModule, run: Callable[[tuple[Any, ...]], _Outputs], form: str) -> None:
     """Compares eight actions with the agent's own.
 
     Raises:

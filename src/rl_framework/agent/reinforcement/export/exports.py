@@ -80,4 +80,4 @@ class Exports:
         """
         from rl_framework.agent.reinforcement.export.library_zip import agent_from_library_zip
 
-        return agent_from_library_zip(cls, path, trust, **options)  # type: ignore[no-any-return]
+        return agent_from_library_zip(cls, path, trust, **options)

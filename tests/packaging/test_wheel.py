@@ -22,7 +22,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = list(PROJECT["optional-dependencies"])
 
 # What the packages of each extra are imported as, where that is not their name.
-IMPORTED_AS = {"imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL", "scikit-learn": "sklearn"}
+IMPORTED_AS = {
+    "imageio-ffmpeg": "imageio_ffmpeg",
+    "pillow": "PIL",
+    "sb3-contrib": "sb3_contrib",
+    "scikit-learn": "sklearn",
+}
 
 # Every public name resolves with the dependencies of the core alone.
 RESOLVE_PUBLIC_NAMES = """
@@ -30,6 +35,21 @@ import importlib.metadata, rl_framework
 for name in rl_framework.__all__:
     getattr(rl_framework, name)
 print(importlib.metadata.version("rl-framework"))
+"""
+
+# Training, saving and acting need the core alone; what is missing says which command brings it.
+WORK_WITH_THE_CORE = """
+import rl_framework
+agent = rl_framework.StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 32})
+agent.train("CartPole-v1", 64, seed=0, progress_bar=False)
+agent.save_to_file("agent.zip")
+assert rl_framework.load_agent("agent.zip").evaluate("CartPole-v1", 3, seed=1) == agent.evaluate("CartPole-v1", 3, seed=1)
+try:
+    rl_framework.StableBaselinesAgent("tqc")
+except rl_framework.MissingExtraError as error:
+    assert 'pip install "rl-framework[contrib]"' in str(error), error
+else:
+    raise AssertionError("sb3-contrib is not an extra")
 """
 
 # A rule that BC can only get right by learning it: half of the actions are right by chance.
@@ -135,6 +155,8 @@ def test_wheel_works_in_a_clean_environment(wheel: Path, clean_python: Path, tmp
     modules = ", ".join(IMPORTED_AS.get(name, name) for name in names) or "rl_framework"
     run(clean_python, "-c", f"import {modules}", directory=tmp_path)
 
+    if not extra:
+        run(clean_python, "-c", WORK_WITH_THE_CORE, directory=tmp_path)
     if extra in ("imitation", "all"):
         run(*pip, "install", "--quiet", "--no-deps", "imitation==1.0.1", directory=tmp_path)
         run(clean_python, "-c", TRAIN_BEHAVIOR_CLONING, directory=tmp_path)

@@ -43,7 +43,8 @@ import rl_framework
 agent = rl_framework.StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 32})
 agent.train("CartPole-v1", 64, seed=0, progress_bar=False)
 agent.save_to_file("agent.zip")
-assert rl_framework.load_agent("agent.zip").evaluate("CartPole-v1", 3, seed=1) == agent.evaluate("CartPole-v1", 3, seed=1)
+loaded = rl_framework.load_agent("agent.zip")
+assert loaded.evaluate("CartPole-v1", 3, seed=1) == agent.evaluate("CartPole-v1", 3, seed=1)
 try:
     rl_framework.StableBaselinesAgent("tqc")
 except rl_framework.MissingExtraError as error:

@@ -17,7 +17,14 @@ def in_notebook() -> bool:
 
 
 def progress_bar(
-    total: int, description: str, unit: str = "it", *, enabled: bool = True, delay: float = 1.0, leave: bool = False
+    total: int,
+    description: str,
+    unit: str = "it",
+    *,
+    enabled: bool = True,
+    delay: float = 1.0,
+    leave: bool = False,
+    initial: int = 0,
 ) -> Any:
     """Returns a tqdm progress bar.
 
@@ -28,6 +35,7 @@ def progress_bar(
         enabled: False gives a bar that shows nothing.
         delay: Seconds before it appears, so that quick work shows none.
         leave: Whether the finished bar stays on screen.
+        initial: How many units are done already.
 
     Returns:
         A `tqdm` object; nothing is shown when standard error is neither a terminal nor a notebook.
@@ -37,4 +45,6 @@ def progress_bar(
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
     visible = enabled and (in_notebook() or (sys.stderr is not None and sys.stderr.isatty()))
-    return tqdm(total=total, desc=description, unit=unit, disable=not visible, delay=delay, leave=leave)
+    return tqdm(
+        total=total, desc=description, unit=unit, disable=not visible, delay=delay, leave=leave, initial=initial
+    )

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from rl_framework.errors import ArgumentError
 
-__all__ = ["written_whole"]
+__all__ = ["TEMPORARY_PREFIX", "written_whole"]
+
+TEMPORARY_PREFIX = ".rl_framework-"
+"""How the names of files that are being written begin."""
 
 
 @contextmanager
@@ -33,13 +36,15 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     if destination.is_dir():
         raise ArgumentError("path", str(path), "is a directory", "Name a file in it.")
     destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.with_name(f".rl_framework-{secrets.token_hex(8)}{destination.suffix}")
+    temporary = destination.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{destination.suffix}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(destination)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk is reported without saying where
         temporary.unlink(missing_ok=True)
         raise
     _sync_directory(destination.parent)

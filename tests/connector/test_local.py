@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl_framework import LocalConnector, StableBaselinesAgent, TensorBoardConnector
+from rl_framework import Callback, LocalConnector, StableBaselinesAgent, TensorBoardConnector
 from rl_framework.connector import Connector
 from rl_framework.errors import ArgumentError, ConnectorError, MissingExtraError
 from rl_framework.training.metrics import read_metrics, series
@@ -170,3 +172,36 @@ def test_a_tracker_of_ones_own_is_one_method() -> None:
     mine = Mine()
     _train(mine)
     assert {"episode/return", "train/loss", "time/fps"} <= {name for name, _ in mine.seen}
+
+
+def test_a_full_disk_loses_no_metrics_and_ends_no_training(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    expected, local = LocalConnector("expected"), LocalConnector("run")
+    _train(expected)
+    room = [300]
+
+    class Disk(io.FileIO):
+        def write(self, content: Any) -> int:
+            if not room[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            part = bytes(content)[: room[0]]  # a disk takes what it can before it refuses
+            room[0] -= len(part)
+            return super().write(part) or 0
+
+    class MakeRoom(Callback):
+        def on_rollout_end(self, event: Any, training: Any) -> None:
+            if event.timestep == 192:
+                room[0] = 1 << 20
+
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, mode="r", *a, **k: Disk(path, "ab") if mode == "ab" else opened(path, mode, *a, **k)
+    )
+    _train(local, callbacks=[MakeRoom()])
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(messages) == 1
+    assert "metrics.jsonl cannot be written" in messages[0]
+    records = [
+        [(r.timestep, {k: v for k, v in r.metrics.items() if not k.startswith("time/")}) for r in read_metrics(path)]
+        for path in (expected.metrics_path, local.metrics_path)
+    ]
+    assert records[0] == records[1]

@@ -9,6 +9,7 @@ import pytest
 
 from rl_framework.errors import ArgumentError
 from rl_framework.evaluation import EvaluationResult
+from rl_framework.progress import progress_bar
 from rl_framework.training import (
     Callback,
     CheckpointSaved,
@@ -65,6 +66,7 @@ class Recorder(Callback):
 def _run(callback: Callback, timesteps: list[int], start: int = 0) -> tuple[Agent, Recorder]:
     agent, recorder = Agent(), Recorder()
     training = Training(agent, [callback, recorder], seed=3, timestep=start)
+    training.total_timesteps = timesteps[-1] + 1
     training.emit(TrainingStarted(timestep=start, total_timesteps=timesteps[-1]))
     for timestep in timesteps:
         training.step(timestep)
@@ -129,26 +131,95 @@ def test_periodic_checkpoints_are_named_by_timestep() -> None:
     assert [event.path for event in recorder.events if isinstance(event, CheckpointSaved)] == agent.saved
 
 
+def test_everybody_brings_to_safety_what_they_have_before_a_checkpoint_is_written() -> None:
+    order: list[str] = []
+
+    class Tracker(Callback):
+        def flush(self) -> None:
+            order.append("flush")
+
+        def on_checkpoint(self, event: CheckpointSaved, training: Training) -> None:
+            order.append("told")
+
+    class Saving(Agent):
+        def save_checkpoint(self, path: Path, training: Training) -> None:
+            order.append("save")
+            path.touch()
+
+    training = Training(Saving(), [Tracker(), PeriodicCheckpoint("checkpoints", every=100)], seed=0)
+    training.total_timesteps = 200
+    training.emit(TrainingStarted(timestep=0, total_timesteps=200))
+    training.boundary(100)
+    assert order == ["flush", "save", "told"]
+
+
+def test_the_end_is_saved_though_no_period_is_over() -> None:
+    agent, recorder = Agent(), Recorder()
+    training = Training(agent, [PeriodicCheckpoint("checkpoints", every=1000), recorder], seed=0)
+    training.total_timesteps = 150
+    training.emit(TrainingStarted(timestep=0, total_timesteps=150))
+    training.boundary(149)
+    assert agent.saved == []
+    training.boundary(152)
+    assert [path.name for path in agent.saved] == ["checkpoint_000000000152.zip"]
+
+
 @pytest.mark.parametrize("every", [0, -5, 1.5, True])
 def test_a_period_is_a_number_of_timesteps(every: Any) -> None:
     with pytest.raises(ArgumentError, match="checkpoint_every"):
         PeriodicCheckpoint("checkpoints", every)
 
 
+class Bar:
+    """Stands for a bar of tqdm."""
+
+    def __init__(self, total: int, *args: Any, initial: int = 0, **kwargs: Any) -> None:
+        self.total, self.n, self.text, self.disable, self.closed = total, initial, "", False, False
+
+    def update(self, n: int) -> None:
+        self.n += n
+
+    def set_postfix_str(self, text: str, refresh: bool) -> None:
+        self.text = text
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_the_progress_bar_of_a_resumed_training_shows_all_of_it() -> None:
+    callback = ProgressBar(Bar)
+    training = Training(None, [callback], seed=0, timestep=140)
+    training.start = 100  # a second call of `train`, interrupted and resumed
+    training.emit(TrainingStarted(timestep=140, total_timesteps=150, resumed=True))
+    assert (callback._bar.total, callback._bar.n) == (50, 40)
+    training.step(145)
+    assert callback._bar.n == 45
+
+
+def test_a_real_progress_bar_begins_where_it_should() -> None:
+    with progress_bar(50, "training", enabled=False, initial=40) as bar:
+        assert bar.n == 40
+
+
+def test_run_ids_find_back_to_their_callbacks() -> None:
+    class Tracker(Callback):
+        def __init__(self, own: str | None) -> None:
+            self.own, self.joined = own, ""
+
+        def run_id(self) -> str | None:
+            return self.own
+
+        def rejoin(self, run_id: str) -> None:
+            self.joined = run_id
+
+    run_ids = Training(None, [Tracker("a"), Callback(), Tracker(None), Tracker("c")], seed=0).run_ids()
+    assert run_ids == {"Tracker 1": "a", "Tracker 3": "c"}
+    later = [Tracker("x"), Tracker("y"), Tracker("z")]
+    Training(None, [later[0], Callback(), *later[1:]], seed=0).rejoin({**run_ids, "Tracker 2": 5, "Other 1": "b"})
+    assert [tracker.joined for tracker in later] == ["a", "", "c"]
+
+
 def test_the_progress_bar_counts_steps_and_shows_the_return() -> None:
-    class Bar:
-        def __init__(self, total: int, *args: Any, **kwargs: Any) -> None:
-            self.total, self.n, self.text, self.disable, self.closed = total, 0, "", False, False
-
-        def update(self, n: int) -> None:
-            self.n += n
-
-        def set_postfix_str(self, text: str, refresh: bool) -> None:
-            self.text = text
-
-        def close(self) -> None:
-            self.closed = True
-
     callback = ProgressBar(Bar)
     training = Training(None, [callback], seed=0, timestep=100)
     training.emit(TrainingStarted(timestep=100, total_timesteps=150))

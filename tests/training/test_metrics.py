@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rl_framework.errors import ArgumentError
-from rl_framework.training.metrics import MetricsRecord, MetricsWriter, read_metrics, series
+from rl_framework.training.metrics import MetricsRecord, MetricsWriter, discard_after, read_metrics, series
 
 
 @pytest.fixture
@@ -174,3 +174,55 @@ def test_series_picks_one_metric():
     np.testing.assert_array_equal(values, [1.0, math.nan])
     timesteps, values = series(records, "nothing")
     assert timesteps.shape == values.shape == (0,)
+
+
+def test_records_after_a_timestep_are_moved_aside(path):
+    write(path, 1, 2, 3, 2, 5)
+    whole = path.read_bytes().splitlines(keepends=True)
+    assert discard_after(path, 2) == 2
+    assert path.read_bytes() == b"".join([whole[0], whole[1], whole[3]])
+    aside = path.with_name("metrics.discarded.jsonl")
+    assert aside.read_bytes() == whole[2] + whole[4]
+    write(path, 4)
+    assert discard_after(path, 2) == 1
+    assert [record.timestep for record in read_metrics(aside)] == [3, 5, 4]
+    assert [record.timestep for record in read_metrics(path)] == [1, 2, 2]
+
+
+def test_nothing_is_written_where_nothing_is_to_be_moved(path):
+    assert discard_after(path, 0) == 0
+    assert not path.exists()
+    write(path, 1, 2)
+    before = path.stat()
+    assert discard_after(path, 2) == 0
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert [entry.name for entry in path.parent.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_cut_last_line_does_not_hinder_moving(path):
+    write(path, 1, 2, 3)
+    path.write_bytes(path.read_bytes()[:-5])
+    assert discard_after(path, 1) == 1
+    assert [record.timestep for record in read_metrics(path)] == [1]
+
+
+def test_a_damaged_file_is_left_as_it_is(path):
+    write(path, 1, 2)
+    damaged = b"garbage\n" + path.read_bytes()
+    path.write_bytes(damaged)
+    with pytest.raises(ArgumentError, match="line 1 is damaged"):
+        discard_after(path, 1)
+    assert path.read_bytes() == damaged
+
+
+def test_a_failure_while_moving_loses_no_record(path, monkeypatch):
+    write(path, 1, 2)
+    before = path.read_bytes()
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        discard_after(path, 1)
+    assert path.read_bytes() == before

@@ -14,10 +14,12 @@ from typing import Any, Self
 import numpy as np
 
 from rl_framework.agent.base_agent import Agent, software_versions
+from rl_framework.agent.interruption import Interruption
+from rl_framework.agent.training_arguments import evaluation_source, sort_callbacks
 from rl_framework.bundle import Bundle, open_checkpoint, write_bundle
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.door import VECTORIZATIONS, can_be_made_afresh, environment_id_of, open_environments
-from rl_framework.errors import ArgumentError, BundleError, SeedConflictError
+from rl_framework.errors import ArgumentError, SeedConflictError
 from rl_framework.progress import in_notebook
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed
 from rl_framework.training import (
@@ -186,8 +188,11 @@ class RLAgent(Agent):
             seed: Seeds the agent and the environments. None: a seed is drawn and recorded at the first call; later
                 calls go on with the random streams as they are.
             progress_bar: Whether to show a progress bar (in a terminal or notebook).
-            checkpoint_every: Timesteps between checkpoints; None: none.
-            checkpoint_directory: Where checkpoints go.
+            checkpoint_every: Timesteps between checkpoints; None: none. With checkpoints, SIGTERM and Ctrl-C are
+                answered at the next moment at which nothing is half done: one more is written, and training ends. A
+                second Ctrl-C ends it at once.
+            checkpoint_directory: Where checkpoints go, and with `evaluate_every` the best agent, as "best_model.zip".
+                A checkpoint that cannot be written is logged as an error; training goes on.
             resume_from: A checkpoint, or a folder of them, of which the newest that is whole is taken: training goes
                 on from there to `total_timesteps`, as if it had not been interrupted, provided that the other
                 arguments are the same. A folder without checkpoints is a training that begins.
@@ -213,48 +218,63 @@ class RLAgent(Agent):
         total_timesteps = int(total_timesteps)
         seed = check_seed(seed)
         self.kind()  # raises if the agent could not be saved afterwards
-        ours, listeners = self._sort_callbacks(connector, callbacks)
+        ours, listeners = sort_callbacks(connector, callbacks, self.accepts_listener)
         if progress_bar:
             ours.insert(0, ProgressBar())
+        saving = None
         if checkpoint_every is not None:
             if checkpoint_directory is None:
                 raise ArgumentError("checkpoint_directory", None, "is needed with checkpoint_every", "Name a folder.")
-            ours.append(PeriodicCheckpoint(checkpoint_directory, checkpoint_every, keep_last))
+            saving = PeriodicCheckpoint(checkpoint_directory, checkpoint_every, keep_last)
+            ours.append(saving)
         checkpoint = None if resume_from is None else open_checkpoint(resume_from)
         if evaluate_every is not None:
-            environment = self._evaluation_source(training_environments, evaluation_environment)
+            environment = evaluation_source(training_environments, evaluation_environment)
             evaluation_kwargs = environment_kwargs if evaluation_environment is None else None
+            best = None if checkpoint_directory is None else Path(checkpoint_directory) / "best_model.zip"
             ours.append(
-                PeriodicEvaluation(environment, evaluate_every, n_eval_episodes, environment_kwargs=evaluation_kwargs)
+                PeriodicEvaluation(
+                    environment,
+                    evaluate_every,
+                    n_eval_episodes,
+                    environment_kwargs=evaluation_kwargs,
+                    best_model_path=best,
+                )
             )
+        # Last, so that everybody has heard of a boundary before training may end at it.
+        interruption = Interruption(saving)
+        ours.append(interruption)
         before = {} if checkpoint is None else _training_of(checkpoint)
-        batch = open_environments(
-            training_environments,
-            n_environments,
-            environment_kwargs,
-            _as_before(vectorization, before),
-            "training_environments",
-            replayable=checkpoint_every is not None or checkpoint is not None,
-        )
-        batch.environment_id = batch.environment_id or environment_id_of(training_environments)
-        try:
-            if checkpoint is not None:
-                used_seed = self.resume(checkpoint, batch)
-                if seed is not None and seed != used_seed:
-                    raise SeedConflictError("seed", seed, f"the checkpoint was made with {used_seed}", "Leave it out.")
-                self._go_on(batch, before, total_timesteps, used_seed, ours, listeners)
-                return self
-            used_seed = self.prepare(batch, seed)
-            goes_on = self._has_met_environments or self.num_timesteps > 0
-            if seed is None and goes_on and can_be_made_afresh(training_environments):
-                self.seed_new_environments(batch, derive_seed(used_seed, "environments", self.num_timesteps))
-            self._has_met_environments = True
-            training = Training(self, ours, used_seed, self.num_timesteps)
-            training.total_timesteps = self.num_timesteps + total_timesteps
-            self._run(batch, training, listeners)
-        finally:
-            self._batch = None
-            batch.close()
+        with interruption:
+            batch = open_environments(
+                training_environments,
+                n_environments,
+                environment_kwargs,
+                _as_before(vectorization, before),
+                "training_environments",
+                replayable=checkpoint_every is not None or checkpoint is not None,
+            )
+            batch.environment_id = batch.environment_id or environment_id_of(training_environments)
+            try:
+                if checkpoint is not None:
+                    used_seed = self.resume(checkpoint, batch)
+                    checkpoint.close()
+                    if seed is not None and seed != used_seed:
+                        problem = f"the checkpoint was made with {used_seed}"
+                        raise SeedConflictError("seed", seed, problem, "Leave it out.")
+                    self._go_on(batch, before, total_timesteps, used_seed, ours, listeners)
+                    return self
+                used_seed = self.prepare(batch, seed)
+                goes_on = self._has_met_environments or self.num_timesteps > 0
+                if seed is None and goes_on and can_be_made_afresh(training_environments):
+                    self.seed_new_environments(batch, derive_seed(used_seed, "environments", self.num_timesteps))
+                self._has_met_environments = True
+                training = Training(self, ours, used_seed, self.num_timesteps)
+                training.total_timesteps = self.num_timesteps + total_timesteps
+                self._run(batch, training, listeners, {})
+            finally:
+                self._batch = None
+                batch.close()
         return self
 
     def _go_on(
@@ -272,7 +292,10 @@ class RLAgent(Agent):
         training.total_timesteps = training.start + total_timesteps
         self._has_met_environments = True
         if training.timestep < training.total_timesteps:
-            self._run(batch, training, listeners)
+            training.resumed = True
+            training.rejoin(before["runs"])
+            logger.info("training goes on from %s at timestep %d", before["name"], training.timestep)
+            self._run(batch, training, listeners, {"resumed_from": before["name"], "timestep": training.timestep})
         else:
             logger.info("the checkpoint is of timestep %d: there is nothing left to train", training.timestep)
 
@@ -288,27 +311,35 @@ class RLAgent(Agent):
         information = {
             "versions": software_versions(),
             "record": training.record,
-            "training": {"start": training.start, "timestep": training.timestep},
+            "training": {"start": training.start, "timestep": training.timestep, "runs": training.run_ids()},
         }
         return write_bundle(path, kind=self.kind(), members=members, information=information)
 
-    def _run(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
-        record = training.record = self._record(batch, training.seed)
+    def _run(
+        self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any], origin: dict[str, Any]
+    ) -> None:
+        record = training.record = {**self._record(batch, training.seed), **origin}
         self._batch = batch
         interrupted = False
         started = time.perf_counter()
         try:
             with self.choose_threads(record):
                 begin = TrainingStarted(
-                    timestep=training.timestep, total_timesteps=training.total_timesteps, record=record
+                    timestep=training.timestep,
+                    total_timesteps=training.total_timesteps,
+                    record=record,
+                    resumed=training.resumed,
                 )
                 try:
                     training.emit(begin)
                     self.learn(batch, training, listeners)
-                except KeyboardInterrupt:
+                    # One that was stopped early may stand in the middle of a rollout, which a checkpoint cannot hold.
+                    if training.stop_reason is None and self.num_timesteps >= training.total_timesteps:
+                        training.boundary(self.num_timesteps)
+                except (KeyboardInterrupt, SystemExit) as error:
                     interrupted = True
                     logger.warning("training was interrupted at timestep %d; the agent can be used", self.num_timesteps)
-                    if not in_notebook():
+                    if isinstance(error, SystemExit) or not in_notebook():
                         raise
                 finally:
                     training.timestep = self.num_timesteps
@@ -333,73 +364,17 @@ class RLAgent(Agent):
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
-    def _sort_callbacks(
-        self, connector: Callback | Sequence[Callback] | None, callbacks: Iterable[Any] | None
-    ) -> tuple[list[Callback], list[Any]]:
-        ours: list[Callback] = []
-        listeners: list[Any] = []
-        connectors = [] if connector is None else list(connector) if isinstance(connector, Sequence) else [connector]
-        for candidate in connectors:
-            if not isinstance(candidate, Callback):
-                raise ArgumentError("connector", candidate, "is no connector", "Give a Connector or a list of them.")
-            ours.append(candidate)
-        if callbacks is None:
-            callbacks = ()
-        for candidate in callbacks if isinstance(callbacks, Iterable) else [callbacks]:
-            if isinstance(candidate, Callback):
-                ours.append(candidate)
-            elif self.accepts_listener(candidate):
-                listeners.append(candidate)
-            else:
-                raise ArgumentError(
-                    "callbacks",
-                    candidate,
-                    "is neither an rl_framework.Callback nor a callback of the wrapped library",
-                    "Give objects, not classes or functions.",
-                )
-        return ours, listeners
-
-    @staticmethod
-    def _evaluation_source(training_environments: Any, evaluation_environment: Any) -> Any:
-        if evaluation_environment is not None:
-            if _holds_same(evaluation_environment, training_environments):
-                raise ArgumentError(
-                    "evaluation_environment",
-                    evaluation_environment,
-                    "is one of the training environments, whose episodes it would disturb",
-                    "Make another one.",
-                )
-            return evaluation_environment
-        if can_be_made_afresh(training_environments):
-            return training_environments
-        raise ArgumentError(
-            "evaluate_every",
-            training_environments,
-            "the training environments cannot be copied for evaluation",
-            "Pass evaluation_environment=, or give training_environments as an id or a factory.",
-        )
-
-
-def _holds_same(one: Any, other: Any) -> bool:
-    """Tells whether two sources have an environment, and not only a way to make some, in common."""
-    parts = [part if isinstance(part, list | tuple) else [part] for part in (one, other)]
-    return any(a is b and not can_be_made_afresh(a) for a in parts[0] for b in parts[1])
-
 
 def _training_of(checkpoint: Bundle) -> dict[str, Any]:
-    """Returns what a checkpoint says of the training it was taken from.
-
-    Raises:
-        BundleError: It is a saved agent and no checkpoint, or damaged.
-    """
-    training = checkpoint.information.get("training")
-    record = checkpoint.information.get("record")
-    if not isinstance(training, dict) or not isinstance(record, dict) or not isinstance(training.get("start"), int):
-        raise BundleError(
-            f"{checkpoint.path} is no checkpoint: it does not say where its training stood. "
-            "Open it with load_agent(path) and train on."
-        )
-    return {"start": training["start"], "choices": record.get("choices", {})}
+    """Returns what a checkpoint says of the training it was taken from."""
+    information = checkpoint.information
+    training, runs = information["training"], information["training"].get("runs")
+    return {
+        "name": checkpoint.path.name,
+        "start": training["start"],
+        "runs": runs if isinstance(runs, dict) else {},
+        "choices": information["record"].get("choices", {}),
+    }
 
 
 def _as_before(vectorization: str, before: dict[str, Any]) -> str:

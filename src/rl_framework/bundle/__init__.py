@@ -5,6 +5,8 @@ from rl_framework.bundle.checkpoint import (
     checkpoint_path,
     list_checkpoints,
     open_checkpoint,
+    prepare_directory,
+    remove_leftovers,
     remove_old_checkpoints,
 )
 from rl_framework.bundle.format import FORMAT, FORMAT_VERSION, MIGRATIONS, Bundle, read_bundle, write_bundle
@@ -23,8 +25,10 @@ __all__ = [
     "encode_value",
     "list_checkpoints",
     "open_checkpoint",
+    "prepare_directory",
     "read_bundle",
     "register_value_type",
+    "remove_leftovers",
     "remove_old_checkpoints",
     "write_bundle",
 ]

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
 from pathlib import Path
 
 from rl_framework.bundle.format import Bundle, read_bundle
 from rl_framework.errors import ArgumentError, BundleError
+from rl_framework.whole_file import TEMPORARY_PREFIX
 
-__all__ = ["checkpoint_path", "list_checkpoints", "open_checkpoint", "remove_old_checkpoints"]
+__all__ = [
+    "checkpoint_path",
+    "list_checkpoints",
+    "open_checkpoint",
+    "prepare_directory",
+    "remove_leftovers",
+    "remove_old_checkpoints",
+]
 
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"checkpoint_(\d{12,})\.zip")
+_ABANDONED_AFTER_SECONDS = 600.0
 
 
 def checkpoint_path(directory: str | Path, timestep: int) -> Path:
@@ -41,17 +51,17 @@ def open_checkpoint(source: str | Path) -> Bundle | None:
 
     Raises:
         ArgumentError: There is no such file.
-        BundleError: The file, or every checkpoint in the folder, is damaged.
+        BundleError: The file, or every checkpoint in the folder, is damaged, or a saved agent and no checkpoint.
     """
     path = Path(source)
     if path.is_file():
-        return read_bundle(path)
+        return _read_checkpoint(path)
     if path.suffix == ".zip" and not path.is_dir():
         raise ArgumentError("resume_from", str(source), "there is no such file", "Name a checkpoint or its folder.")
     problems = []
     for _, candidate in list_checkpoints(path):
         try:
-            bundle = read_bundle(candidate)
+            bundle = _read_checkpoint(candidate)
         except BundleError as error:
             logger.warning("passed over %s: %s", candidate, error)
             problems.append(str(error))
@@ -59,10 +69,76 @@ def open_checkpoint(source: str | Path) -> Bundle | None:
             return bundle
     if problems:
         raise BundleError(f"no checkpoint in {path} can be used: {'; '.join(problems)}")
+    logger.info("there is no checkpoint in %s: training begins", path)
     return None
 
 
-def remove_old_checkpoints(directory: str | Path, keep_last: int) -> None:
-    """Removes all but the newest checkpoints of a folder."""
-    for _, path in list_checkpoints(directory)[keep_last:]:
+def _read_checkpoint(path: Path) -> Bundle:
+    bundle = read_bundle(path)
+    information = bundle.information
+    training, record = information.get("training"), information.get("record")
+    if isinstance(training, dict) and isinstance(record, dict) and type(training.get("start")) is int:
+        return bundle
+    bundle.close()
+    raise BundleError(
+        f"{path} is no checkpoint: it does not say where its training stood. Open it with load_agent(path) and train on"
+    )
+
+
+def prepare_directory(directory: str | Path, timestep: int, *, resumed: bool) -> None:
+    """Makes a folder for checkpoints, and finds out before the first step whether it can be used.
+
+    Args:
+        directory: The folder.
+        timestep: Where training begins.
+        resumed: Whether it goes on from a checkpoint.
+
+    Raises:
+        ArgumentError: It cannot be written to, or holds later checkpoints, which must be those of another training:
+            the new ones would take their place one by one, and resuming would find the others first.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ArgumentError("checkpoint_directory", str(directory), f"cannot be written to: {error}") from error
+    later = [there for there, _ in list_checkpoints(folder) if there > timestep]
+    if later and not resumed:
+        raise ArgumentError(
+            "checkpoint_directory",
+            str(directory),
+            f"holds checkpoints of another training, up to timestep {later[0]}",
+            "Go on with it by resume_from=, or name another folder.",
+        )
+
+
+def remove_old_checkpoints(directory: str | Path, keep_last: int, newest: int | None = None) -> None:
+    """Removes all but the newest checkpoints of a folder.
+
+    Args:
+        directory: The folder.
+        keep_last: How many to keep.
+        newest: Timestep of the one that was just saved. Later ones, which are damaged or belong to a training that
+            went on from somewhere else, are neither counted nor removed. None: the latest of all.
+    """
+    found = [path for timestep, path in list_checkpoints(directory) if newest is None or timestep <= newest]
+    for path in found[keep_last:]:
         path.unlink(missing_ok=True)
+
+
+def remove_leftovers(saved: Path) -> None:
+    """Removes temporary files that killed processes left beside a file that was just saved.
+
+    One is taken for abandoned when it was last written to long before. Both times come from the same disk, so that no
+    clock has to be right; and if another process did live so slowly, only that one save of its fails.
+    """
+    try:
+        limit = saved.stat().st_mtime - _ABANDONED_AFTER_SECONDS
+        for path in saved.parent.glob(f"{TEMPORARY_PREFIX}*{saved.suffix}"):
+            if path.stat().st_mtime < limit:
+                path.unlink(missing_ok=True)
+                logger.info("removed %s, which a killed process had left", path)
+    except OSError as error:
+        logger.debug("could not look for leftovers beside %s: %s", saved, error)

@@ -132,22 +132,47 @@ def to_json(value: Any, argument: str, *, indent: int | None = None) -> bytes:
     return data
 
 
+class _NotJsonError(Exception):
+    # Carries the keys that lead to the value, which are put together only when something is wrong: a checkpoint's
+    # state has tens of thousands of values.
+    def __init__(self, value: Any, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.value, self.problem, self.remedy = value, problem, remedy
+        self.keys: list[Any] = []
+
+
 def _check_json_value(value: Any, argument: str, depth: int) -> None:
-    if depth <= 0:
-        raise ArgumentError(argument, value, f"is nested more than {JSON_DEPTH} deep")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise ArgumentError(argument, key, "a key has to be a string")
-            _check_json_value(item, f"{argument}[{key!r}]", depth - 1)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_json_value(item, f"{argument}[{index}]", depth - 1)
-    elif isinstance(value, float):
+    try:
+        _check_part(value, depth)
+    except _NotJsonError as error:
+        where = argument + "".join(f"[{key!r}]" for key in reversed(error.keys))
+        raise ArgumentError(where, error.value, error.problem, error.remedy) from None
+
+
+def _check_part(value: Any, depth: int) -> None:
+    if value is None or type(value) in (str, int, bool):
+        return
+    if isinstance(value, dict | list):
+        if depth <= 0:
+            raise _NotJsonError(value, f"is nested more than {JSON_DEPTH} deep")
+        key: Any = None
+        is_dict = isinstance(value, dict)
+        try:
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                if is_dict and not isinstance(key, str):
+                    break
+                _check_part(item, depth - 1)
+            else:
+                return
+        except _NotJsonError as error:
+            error.keys.append(key)
+            raise
+        raise _NotJsonError(key, "a key has to be a string")
+    if isinstance(value, float):
         if not math.isfinite(value):
-            raise ArgumentError(argument, value, "JSON has no such number", "Encode it with encode_value.")
-    elif value is not None and not isinstance(value, str | int):
-        raise ArgumentError(argument, value, "is no JSON value", "Encode it with encode_value.")
+            raise _NotJsonError(value, "JSON has no such number", "Encode it with encode_value.")
+    elif not isinstance(value, str | int):
+        raise _NotJsonError(value, "is no JSON value", "Encode it with encode_value.")
 
 
 def parse_json(data: bytes) -> Any:

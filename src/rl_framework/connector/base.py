@@ -44,6 +44,12 @@ class Connector(Callback, ABC):
     def log_checkpoint(self, path: Path, timestep: int) -> None:
         """Takes note of a checkpoint on disk."""
 
+    def discard_after(self, timestep: int) -> None:
+        """Forgets, or marks as out of date, what was recorded after a timestep.
+
+        An interrupted training goes on from there and will record the same once more.
+        """
+
     def flush(self) -> None:
         """Sees to it that nothing recorded so far can be lost."""
 
@@ -73,6 +79,8 @@ class Connector(Callback, ABC):
         """Turns events into calls of the methods above."""
         super().on_event(event, training)
         if isinstance(event, TrainingStarted):
+            if event.resumed:
+                self.discard_after(event.timestep)
             self.log_record(event.record)
         if event.metrics:
             self.log_metrics(event.metrics, event.timestep, event.time)

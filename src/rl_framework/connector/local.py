@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import time as clock
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from rl_framework.connector.base import Connector
 from rl_framework.errors import ArgumentError, ConnectorError
 from rl_framework.evaluation import EvaluationResult
 from rl_framework.report import plot_learning_curve, record_video
-from rl_framework.training.metrics import MetricsWriter, read_metrics
+from rl_framework.training.metrics import MetricsWriter, discard_after, read_metrics
 from rl_framework.whole_file import written_whole
 
 __all__ = ["LocalConnector"]
+
+logger = logging.getLogger(__name__)
 
 
 class LocalConnector(Connector):
@@ -27,7 +31,8 @@ class LocalConnector(Connector):
     and `replay.mp4`.
 
     Args:
-        directory: The folder. One that exists is continued. None: a new one under `root`, never one that exists.
+        directory: The folder. One that exists is continued. None: a new one under `root`, never one that exists; but
+            a training that is resumed goes on in the folder that it had before.
         root: Where new folders are made.
         name: Name of a new folder; None: the time.
         video_length: Frames of the replay.
@@ -44,6 +49,7 @@ class LocalConnector(Connector):
         name: str | None = None,
         video_length: int = 500,
     ) -> None:
+        self._root = None if directory is not None else Path(root)
         if directory is not None and name is not None:
             raise ArgumentError("name", name, "is for a new folder, and directory is given", "Pass one of the two.")
         if directory is None:
@@ -53,6 +59,7 @@ class LocalConnector(Connector):
             self.directory.mkdir(parents=True, exist_ok=True)
         self.video_length = video_length
         self._writer: MetricsWriter | None = None
+        self._disk_failed = False
 
     @property
     def metrics_path(self) -> Path:
@@ -60,16 +67,49 @@ class LocalConnector(Connector):
         return self.directory / "metrics.jsonl"
 
     def log_metrics(self, metrics: Mapping[str, float], timestep: int, time: float) -> None:
-        """Appends a line to the metrics file."""
+        """Appends a line to the metrics file; a full disk does not end the training, and the line is kept for later."""
         if self._writer is None:
             self._writer = MetricsWriter(self.metrics_path)
-        self._writer.write(timestep, metrics, time)
+        with self._enduring_full_disks():
+            self._writer.write(timestep, metrics, time)
+
+    @contextmanager
+    def _enduring_full_disks(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._disk_failed:
+                logger.error("%s cannot be written: %s. It is tried again", self.metrics_path, error)
+            self._disk_failed = True
+        else:
+            self._disk_failed = False
 
     def log_record(self, record: Mapping[str, Any]) -> None:
         """Adds the record of a call of `train`."""
         path = self.directory / "record.json"
         records = json.loads(path.read_text()) if path.exists() else []
         _write_json(path, [*records, dict(record)])
+
+    def run_id(self) -> str | None:
+        """Returns the name of a folder that this connector chose."""
+        return None if self._root is None else self.directory.name
+
+    def rejoin(self, run_id: str) -> None:
+        """Goes on in an earlier folder under the same root, if it is still there."""
+        if self._root is None or run_id in ("", ".", "..") or Path(run_id).name != run_id:
+            return
+        earlier, unused = self._root / run_id, self.directory
+        if earlier == unused or not (earlier / "record.json").is_file():
+            return
+        self.flush()
+        self.directory = earlier
+        if not any(unused.iterdir()):
+            unused.rmdir()
+
+    def discard_after(self, timestep: int) -> None:
+        """Moves the metrics after a timestep to `metrics.discarded.jsonl`."""
+        self.flush()
+        discard_after(self.metrics_path, timestep)
 
     def log_evaluation(self, result: EvaluationResult) -> None:
         """Keeps the result of a final evaluation."""
@@ -80,8 +120,9 @@ class LocalConnector(Connector):
     def flush(self) -> None:
         """Closes the metrics file; the next number opens it again."""
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            with self._enduring_full_disks():
+                self._writer.close()
+                self._writer = None
 
     def upload(self, agent: Any, *, video_recording_environment: Any = None) -> Path:
         """Saves the agent, the learning curve and, given an environment, a replay.

@@ -18,7 +18,7 @@ class TensorBoardConnector(Connector):
     """Writes metrics as TensorBoard scalars; look at them with `tensorboard --logdir DIRECTORY`.
 
     Args:
-        directory: Where the event files go.
+        directory: Where the event files go. Given the same one, a resumed training goes on with the same curves.
 
     Raises:
         MissingExtraError: The extra "tensorboard" is not installed.
@@ -28,12 +28,14 @@ class TensorBoardConnector(Connector):
         require_extra("tensorboard", "TensorBoardConnector", "tensorboard")
         self.directory = Path(directory)
         self._writer: Any = None
+        self._purge_step: int | None = None
 
     def _open(self) -> Any:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.directory))
+            self._writer = SummaryWriter(str(self.directory), purge_step=self._purge_step)
+            self._purge_step = None
         return self._writer
 
     def log_metrics(self, metrics: Mapping[str, float], timestep: int, time: float) -> None:
@@ -45,6 +47,11 @@ class TensorBoardConnector(Connector):
     def log_record(self, record: Mapping[str, Any]) -> None:
         """Adds the record as text."""
         self._open().add_text("record", f"```json\n{json.dumps(record, indent=2)}\n```")
+
+    def discard_after(self, timestep: int) -> None:
+        """Begins another event file, which lets readers pass over the points after the timestep in older ones."""
+        self.close()
+        self._purge_step = timestep + 1
 
     def flush(self) -> None:
         """Writes what is buffered."""

@@ -20,7 +20,7 @@ from gymnasium.vector import VectorEnv
 from rl_framework import registry
 from rl_framework.environment.adapter import AdaptedEnvironment, AdaptedSlots, EnvironmentAdapter, MultiSlotAdapter
 from rl_framework.environment.batch import BatchedEnvironment
-from rl_framework.environment.in_process import InProcessEnvironments, check_instance_count
+from rl_framework.environment.in_process import InProcessEnvironments, check_instance_count, record_raw_return
 from rl_framework.environment.replay import ReplayableEnvironment
 from rl_framework.environment.vector import VectorEnvironments
 from rl_framework.environment.workers import Workers
@@ -61,6 +61,7 @@ def open_environments(
     vectorization: str = "auto",
     argument: str = "environments",
     replayable: bool = False,
+    fresh_environments: bool = False,
 ) -> BatchedEnvironment:
     """Turns whatever the user has into one batched environment.
 
@@ -74,7 +75,11 @@ def open_environments(
             environment's own vectorized form, whose random stream differs), or "auto"; see `choose_vectorization`.
         argument: Name of the argument the source came from, for errors.
         replayable: Whether to note what the open episodes follow from, so that they can be replayed. Single
-            environments can; what comes vectorized cannot (`replayable` of the batch tells).
+            environments can; what comes vectorized cannot (`replayable` of the batch tells). An environment or
+            adapter whose actions must not be repeated unasked, such as a robot, says so in its metadata:
+            `{"replayable": False}`.
+        fresh_environments: Whether every episode begins in an environment made for it, which goes on with the random
+            generators of the last one. For simulators that remember earlier episodes; needs an id or factories.
 
     Returns:
         The batch. Closing it closes what was made here and nothing of the caller's.
@@ -94,6 +99,14 @@ def open_environments(
         raise ArgumentError("environment_kwargs", environment_kwargs, "must be a dictionary of keyword arguments")
     if isinstance(source, BatchedEnvironment):
         raise EnvironmentSourceError(argument, source, "this batch is open already", f"Give {_ACCEPTED}.")
+    if fresh_environments and (vectorization == "native" or not can_be_made_afresh(source)):
+        raise ArgumentError(
+            "fresh_environments",
+            fresh_environments,
+            f"no environments of their own can be made from {argument}={source!r}",
+            'Give an id or a factory, and vectorization="auto".',
+        )
+    replayable = replayable or fresh_environments
     kwargs = dict(environment_kwargs or {})
     vectorized = _open_vectorized(source, n_environments, kwargs, vectorization, argument)
     if vectorized is not None:
@@ -103,9 +116,9 @@ def open_environments(
     stub, singles = _list_singles(source, n_environments, kwargs, argument)
     chosen, reason = choose_vectorization(vectorization, len(singles))
     if chosen == "subprocess":
-        batch: BatchedEnvironment = _open_subprocesses(singles, argument, replayable)
+        batch: BatchedEnvironment = _open_subprocesses(singles, argument, replayable, fresh_environments)
     else:
-        batch = _open_in_process(singles, argument, replayable)
+        batch = _open_in_process(singles, argument, replayable, fresh_environments)
     if not isinstance(batch, AdaptedSlots):
         batch.vectorization, batch.vectorization_reason = chosen, reason
     if stub is not None:
@@ -317,7 +330,7 @@ def _make_from_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argu
     )
 
 
-def _open_in_process(singles: Sequence[_Single], argument: str, replayable: bool) -> BatchedEnvironment:
+def _open_in_process(singles: Sequence[_Single], argument: str, replayable: bool, fresh: bool) -> BatchedEnvironment:
     made: list[_Made] = []
     owned: list[bool] = []
     try:
@@ -333,9 +346,12 @@ def _open_in_process(singles: Sequence[_Single], argument: str, replayable: bool
         if worlds:
             return AdaptedSlots(worlds, owned, argument)
         if replayable:
-            environments = [ReplayableEnvironment(environment) for environment in environments]
+            environments = [
+                ReplayableEnvironment(environment, partial(_make_another, single) if fresh else None)
+                for environment, single in zip(environments, singles, strict=True)
+            ]
         batch = InProcessEnvironments(environments, owned, argument)
-        batch.replayable = replayable
+        batch.replayable = replayable and all(_may_be_replayed(each.metadata) for each in environments)
         return batch
     except BaseException:
         # A factory may have returned one object several times.
@@ -344,7 +360,20 @@ def _open_in_process(singles: Sequence[_Single], argument: str, replayable: bool
         raise
 
 
-def _open_subprocesses(singles: Sequence[_Single], argument: str, replayable: bool) -> BatchedEnvironment:
+def _may_be_replayed(metadata: dict[str, Any] | None) -> bool:
+    return bool((metadata or {}).get("replayable", True))
+
+
+def _make_another(single: _Single) -> gymnasium.Env[Any, Any]:
+    """Makes one more environment, with the account of rewards that the door gives to every environment."""
+    assert single.make is not None  # checked by `open_environments`
+    environment = single.make()
+    assert isinstance(environment, gymnasium.Env)  # as the first one was
+    record_raw_return(environment)
+    return environment
+
+
+def _open_subprocesses(singles: Sequence[_Single], argument: str, replayable: bool, fresh: bool) -> BatchedEnvironment:
     factories = []
     for single in singles:
         if single.make is None or not single.is_made_here:
@@ -356,7 +385,7 @@ def _open_subprocesses(singles: Sequence[_Single], argument: str, replayable: bo
             )
         factories.append(single.make)
     try:
-        workers = Workers(factories, argument, replayable)
+        workers = Workers(factories, argument, replayable, fresh)
     except RuntimeError as error:
         if "space" not in str(error):
             raise
@@ -365,7 +394,7 @@ def _open_subprocesses(singles: Sequence[_Single], argument: str, replayable: bo
         ) from error
     batch = VectorEnvironments(workers, owned=True, argument=argument)
     batch.environment_id = workers.environment_id
-    batch.replayable = replayable
+    batch.replayable = replayable and _may_be_replayed(batch.metadata)
     return batch
 
 

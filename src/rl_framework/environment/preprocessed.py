@@ -67,6 +67,7 @@ class PreprocessedEnvironments(BatchedEnvironment):
     def replay_slots(self, episodes: Sequence[OpenEpisode]) -> list[Replayed]:
         """Brings every slot to where an open episode was; the observations are preprocessed."""
         replayed = self.batch.replay_slots(episodes)
+        self._latest_infos = self.batch._latest_infos  # with the action masks
         self.latest_observations = self._preprocessing.preprocess(self.batch.latest_observations)
         return [
             replace(slot, observation=self.observation_of(self.latest_observations, index))
@@ -76,6 +77,7 @@ class PreprocessedEnvironments(BatchedEnvironment):
     def restart_slot(self, index: int, seed: int) -> Any:
         """Begins a new episode in one slot; its first observation is preprocessed."""
         observation = self.batch.restart_slot(index, seed)
+        self._latest_infos = self.batch._latest_infos
         return self.observation_of(self._preprocessing.preprocess(_batch_of_one(observation)), 0)
 
     def render_slots(self) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -107,7 +108,8 @@ def _portable(error: Exception) -> Exception:
 class _Maker:
     """Makes the environment of a worker, and remembers the spec of the one made in the main process."""
 
-    def __init__(self, make: Callable[[], Any], argument: str, replayable: bool) -> None:
+    def __init__(self, make: Callable[[], Any], argument: str, replayable: bool, fresh: bool) -> None:
+        self.fresh = fresh
         self.make = make
         self.argument = argument
         self.replayable = replayable
@@ -118,6 +120,10 @@ class _Maker:
         return {**vars(self), "spec": None, "_in_worker": True}
 
     def __call__(self) -> gymnasium.Env[Any, Any]:
+        if self._in_worker:
+            # A terminal or a job's end signals every process. The main one decides; workers end when it closes the pipe.
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, signal.SIG_IGN)
         try:
             environment = self.make()
         except Exception as error:
@@ -130,7 +136,14 @@ class _Maker:
             )
         self.spec = environment.spec
         record_raw_return(environment)
-        return _InWorker(ReplayableEnvironment(environment) if self.replayable else environment)
+        if self.replayable:
+            environment = ReplayableEnvironment(environment, self._make_again if self.fresh else None)
+        return _InWorker(environment)
+
+    def _make_again(self) -> gymnasium.Env[Any, Any]:
+        environment = self.make()
+        record_raw_return(environment)
+        return environment
 
 
 class Workers(AsyncVectorEnv):
@@ -143,15 +156,20 @@ class Workers(AsyncVectorEnv):
         factories: What makes each environment; sent to its process with cloudpickle.
         argument: Name of the argument they came from, for errors.
         replayable: Whether to note what their open episodes follow from.
+        fresh: Whether every episode begins in a new environment.
 
     Attributes:
         environment_id: The id of the first environment in gymnasium's registry, if it has one.
     """
 
     def __init__(
-        self, factories: Sequence[Callable[[], Any]], argument: str = "environments", replayable: bool = False
+        self,
+        factories: Sequence[Callable[[], Any]],
+        argument: str = "environments",
+        replayable: bool = False,
+        fresh: bool = False,
     ) -> None:
-        makers = [_Maker(factory, argument, replayable) for factory in factories]
+        makers = [_Maker(factory, argument, replayable, fresh) for factory in factories]
         # As Stable-Baselines3 does: a forked child of a process with threads (torch's) can deadlock.
         context = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self.parent_pipes: list[Any] = []
@@ -216,10 +234,7 @@ class Workers(AsyncVectorEnv):
             if process.pid is None:
                 continue
             process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.terminate()
-                process.join(1.0)
-            if process.is_alive():
+            if process.is_alive():  # it ignores politer signals
                 process.kill()
                 process.join()
         for pipe in pipes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rl_framework.training.events import (
@@ -72,6 +73,20 @@ class Callback:
     def on_failure(self, event: TrainingFailed, training: Training) -> None:
         """Training ended with an exception."""
 
+    def flush(self) -> None:
+        """Sees to it that nothing received so far can be lost; called before a checkpoint is written."""
+
+    def run_id(self) -> str | None:
+        """Returns what a resumed training needs to go on in the same run of a tracker, or None."""
+        return None
+
+    def rejoin(self, run_id: str) -> None:
+        """Goes on in an earlier run; called before `on_training_start` of a resumed training.
+
+        Args:
+            run_id: From a checkpoint, which may come from anybody: check it.
+        """
+
 
 _METHODS: dict[type[Event], str] = {
     TrainingStarted: "on_training_start",
@@ -96,6 +111,7 @@ class Training:
         stop_reason: Why training is to stop early, or None.
         start: Timestep at which this call of `train` began, also if it was resumed since.
         record: What is trained, on what, with which seeds, versions and automatic choices.
+        resumed: Whether it goes on from a checkpoint.
     """
 
     def __init__(self, agent: Any, callbacks: Iterable[Callback], seed: int, timestep: int = 0) -> None:
@@ -107,6 +123,7 @@ class Training:
         self.total_timesteps = timestep
         self.stop_reason: str | None = None
         self.callbacks = list(callbacks)
+        self.resumed = False
         self._boundary_watchers = [
             callback for callback in self.callbacks if type(callback).on_boundary is not Callback.on_boundary
         ]
@@ -138,6 +155,28 @@ class Training:
         self.timestep = timestep
         for callback in self._boundary_watchers:
             callback.on_boundary(self)
+
+    def flush(self) -> None:
+        """Lets every callback bring to safety what it has received."""
+        for callback in self.callbacks:
+            callback.flush()
+
+    def run_ids(self) -> dict[str, str]:
+        """Returns the run ids of the callbacks that have one, by class name and count."""
+        return {name: run_id for name, callback in self._named() if (run_id := callback.run_id()) is not None}
+
+    def rejoin(self, run_ids: Mapping[str, Any]) -> None:
+        """Lets callbacks go on in the runs that `run_ids` told of."""
+        for name, callback in self._named():
+            if isinstance(run_id := run_ids.get(name), str):
+                callback.rejoin(run_id)
+
+    def _named(self) -> Iterator[tuple[str, Callback]]:
+        counts: Counter[str] = Counter()
+        for callback in self.callbacks:
+            name = type(callback).__name__
+            counts[name] += 1
+            yield f"{name} {counts[name]}", callback
 
     def stop(self, reason: str) -> None:
         """Asks training to end after the current step."""

@@ -45,10 +45,12 @@ class TrainingStarted(Event):
     Attributes:
         total_timesteps: The value of `timestep` at which training will end.
         record: What is trained, on what, with which seeds, versions and automatic choices; JSON-able.
+        resumed: Whether an interrupted training goes on; what was recorded after `timestep` will happen once more.
     """
 
     total_timesteps: int
     record: Mapping[str, Any] = field(default_factory=dict)
+    resumed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

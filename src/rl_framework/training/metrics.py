@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_framework.errors import ArgumentError
+from rl_framework.whole_file import written_whole
 
-__all__ = ["MetricsRecord", "MetricsWriter", "read_metrics", "series"]
+__all__ = ["MetricsRecord", "MetricsWriter", "discard_after", "read_metrics", "series"]
 
 _logger = logging.getLogger(__name__)
 
@@ -60,7 +61,9 @@ class MetricsWriter:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _mend_last_line(self.path)
-        self._file = self.path.open("ab")
+        # Without Python's buffer, of which one cannot know what is left after a write that failed.
+        self._file = self.path.open("ab", buffering=0)
+        self._pending = bytearray()
 
     def write(self, timestep: int, metrics: Mapping[str, Any], time: float | None = None) -> None:
         """Appends one record.
@@ -72,6 +75,7 @@ class MetricsWriter:
 
         Raises:
             ArgumentError: The timestep is no integer of at least 0, or a value is no number.
+            OSError: The disk is full or not writable. The record is kept and written together with the next one.
         """
         if isinstance(timestep, bool) or timestep < 0 or timestep != int(timestep):
             raise ArgumentError("timestep", timestep, "must be an integer of at least 0")
@@ -80,11 +84,22 @@ class MetricsWriter:
             "time": clock.time() if time is None else _as_json_number("time", time),
             "metrics": {str(name): _as_json_number(name, value) for name, value in metrics.items()},
         }
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        self._pending += json.dumps(record, allow_nan=False).encode() + b"\n"
+        self._write_pending()
+
+    def _write_pending(self) -> None:
+        while self._pending:
+            del self._pending[: self._file.write(self._pending)]
 
     def close(self) -> None:
-        """Closes the file; once is enough, more does no harm."""
+        """Brings what was written to the disk and closes the file; once is enough, more does no harm.
+
+        Raises:
+            OSError: The disk is full or not writable. The file is still open then.
+        """
+        if not self._file.closed:
+            self._write_pending()
+            os.fsync(self._file.fileno())
         self._file.close()
 
     def __enter__(self) -> MetricsWriter:
@@ -133,6 +148,45 @@ def read_metrics(path: str | os.PathLike[str]) -> list[MetricsRecord]:
                 "Remove the line; the others can still be read.",
             ) from error
     return records
+
+
+def discard_after(path: str | os.PathLike[str], timestep: int) -> int:
+    """Takes out the records after a timestep, from which an interrupted training goes on and will write them again.
+
+    They are not thrown away but moved to the end of `<name>.discarded.jsonl` beside the file. A kill in between leaves
+    the file as it was.
+
+    Args:
+        path: The metrics file; one that is missing has no such records.
+        timestep: Of the last records to keep.
+
+    Returns:
+        How many records were taken out.
+
+    Raises:
+        ArgumentError: A line is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        return 0
+    _mend_last_line(path)
+    kept: list[bytes] = []
+    discarded: list[bytes] = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        try:
+            later = bool(line.strip()) and _parse(line).timestep > timestep
+        except ValueError as error:
+            raise ArgumentError("path", str(path), f"line {number} is damaged: {error}", "Remove the line.") from error
+        (discarded if later else kept).append(line)
+    if not discarded:
+        return 0
+    with path.with_suffix(".discarded.jsonl").open("ab") as aside:
+        aside.writelines(discarded)
+        aside.flush()
+        os.fsync(aside.fileno())
+    with written_whole(path) as temporary:
+        temporary.write_bytes(b"".join(kept))
+    return len(discarded)
 
 
 def series(records: Iterable[MetricsRecord], name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_framework import registry
+from rl_framework.agent.reinforcement.library.open_episodes import can_replay, replay_episodes, take_episodes
 from rl_framework.agent.reinforcement.library.parameters import check_parameter_names
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.bundle import Bundle, decode_space, decode_value, encode_space, encode_value
@@ -24,12 +26,21 @@ from rl_framework.errors import (
     UnsavableError,
     UnsupportedSpaceError,
 )
-from rl_framework.seeding import check_seed, derive_seed
+from rl_framework.seeding import (
+    capture_global_state,
+    check_seed,
+    derive_seed,
+    isolated_random_state,
+    restore_global_state,
+)
 from rl_framework.training import EpisodeEnded, Training, Updated
 
 __all__ = ["CustomAgent", "CustomAlgorithm", "Transitions"]
 
+logger = logging.getLogger(__name__)
+
 _CONFIG, _STATE = "config.json", "state.npz"
+_TRAINING_STATE, _TRAINING_ARRAYS = "training_state/state.json", "training_state/arrays.npz"
 _GIVEN = {
     "observation_space": "It is the environment's.",
     "action_space": "It is the environment's.",
@@ -114,7 +125,11 @@ class CustomAlgorithm(ABC):
 
     @abstractmethod
     def get_state(self) -> dict[str, NDArray[Any]]:
-        """Returns what was learned, as arrays by name; goes into the bundle."""
+        """Returns what was learned, as arrays by name; goes into the bundle.
+
+        A resumed training is exact only if everything that later steps depend on is in it: moments of an optimizer,
+        a replay buffer, counters. `np_random` and the global generators are saved by the agent.
+        """
 
     @abstractmethod
     def set_state(self, state: dict[str, NDArray[Any]]) -> None:
@@ -153,6 +168,8 @@ class CustomAgent(RLAgent):
         self.environment_id: str | None = None
         self._algorithm: CustomAlgorithm | None = None
         self._timesteps = 0
+        self._n_updates = 0
+        self._resumed: dict[str, Any] | None = None
 
     @property
     def algorithm(self) -> CustomAlgorithm:
@@ -233,22 +250,75 @@ class CustomAgent(RLAgent):
     def learn(self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any]) -> None:
         """Steps the environments and hands every transition to the algorithm."""
         algorithm = self.algorithm
-        start, length = self._timesteps, training.total_timesteps - self._timesteps
-        observations, _ = batch.reset_slots(self._reset_seed)
-        n_updates = 0
+        start, length = training.start, training.total_timesteps - training.start
+        resumed, self._resumed = self._resumed, None
+        if resumed is None:
+            self._n_updates = 0
+        if resumed is None or batch.latest_observations is None:
+            observations, _ = batch.reset_slots(self._reset_seed)
+        else:
+            observations = batch.latest_observations
+        if resumed is not None:
+            restore_global_state(resumed)
         while self._timesteps < training.total_timesteps and training.stop_reason is None:
+            training.boundary(self._timesteps)
             actions = algorithm.choose_actions(observations, deterministic=False)
             step = batch.step_slots(actions)
             self._timesteps += int(step.acted.sum())
             remaining = max(0.0, 1.0 - (self._timesteps - start) / length)
             metrics = algorithm.learn_from(_transitions(batch, observations, actions, step, remaining))
-            n_updates += 1
+            self._n_updates += 1
             observations = step.observations
             if metrics:
-                training.emit(Updated(timestep=self._timesteps, metrics=metrics, n_updates=n_updates))
+                training.emit(Updated(timestep=self._timesteps, metrics=metrics, n_updates=self._n_updates))
             for slot in np.flatnonzero((step.terminated | step.truncated) & step.acted):
                 training.emit(EpisodeEnded.from_info(self._timesteps, int(slot), step.infos[slot]))
             training.step(self._timesteps)
+
+    def training_members(self, batch: BatchedEnvironment) -> dict[str, Any]:
+        """Returns what resuming needs besides what acting needs."""
+        arrays: dict[str, NDArray[Any]] = {}
+        state: dict[str, Any] = {
+            "random": capture_global_state(),
+            "np_random": encode_value(self.algorithm.np_random.bit_generator.state, "np_random"),
+            "n_updates": self._n_updates,
+            "n_environments": batch.num_envs,
+        }
+        take_episodes(batch, arrays, state)
+        return {_TRAINING_STATE: state, _TRAINING_ARRAYS: arrays}
+
+    def resume(self, checkpoint: Bundle, batch: BatchedEnvironment) -> int:
+        """Becomes the agent in a checkpoint, with its environments where they were."""
+        loaded = type(self).from_bundle(checkpoint)
+        mine = self.describe()
+        for name, value in loaded.describe().items():
+            if mine[name] != value:
+                raise ArgumentError(name, mine[name], f"the checkpoint was made with {value!r}")
+        try:
+            state = checkpoint.json(_TRAINING_STATE)
+            if state["n_environments"] != batch.num_envs:
+                raise ArgumentError(
+                    "n_environments", batch.num_envs, f"the checkpoint was made with {state['n_environments']}"
+                )
+            seed = loaded.prepare(batch, None)
+            loaded._reset_seed = derive_seed(seed, "resumed", loaded.num_timesteps)
+            with isolated_random_state():
+                restore_global_state(state["random"])  # when training begins this must not fail
+            if not isinstance(state["n_updates"], int) or state["n_updates"] < 0:
+                raise ValueError(f"n_updates is {state['n_updates']!r}")
+            if can_replay(batch, state):
+                replay_episodes(batch, checkpoint.arrays(_TRAINING_ARRAYS), state, loaded._reset_seed)
+            else:
+                logger.warning("these environments cannot be replayed: training goes on with new episodes")
+            loaded.algorithm.np_random.bit_generator.state = decode_value(state["np_random"])
+            loaded._n_updates, loaded._resumed = state["n_updates"], state["random"]
+        except RLFrameworkError:
+            raise
+        # What a crafted state makes others raise is of many types, and all of them mean the same.
+        except Exception as error:
+            raise BundleError(f"{checkpoint.path}: its training state does not fit: {error!r}") from error
+        vars(self).update(vars(loaded))
+        return seed
 
     def _construct(
         self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]

@@ -37,7 +37,7 @@ from rl_framework.agent.reinforcement.library.present_buffers import buffers_for
 from rl_framework.agent.reinforcement.library.size_limit import NoRolloutBuffer, limited_parameters
 from rl_framework.agent.reinforcement.library.training_state import PendingState, capture, restore
 from rl_framework.agent.reinforcement.schedules import progress_over_all_trainings
-from rl_framework.agent.reinforcement.threads import choose_threads
+from rl_framework.agent.reinforcement.threads import choose_threads, threads_before
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.bundle import Bundle, encode_space
 from rl_framework.environment import BatchedEnvironment
@@ -106,6 +106,7 @@ class StableBaselinesAgent(Exports, RLAgent):
         self._vec_env: VecEnv | None = None
         self._vec_normalize: VecNormalize | None = None
         self._pending: PendingState | None = None
+        self._threads: int | None = None
         self._normaliser: Normaliser | None = None
 
     # What it is
@@ -201,7 +202,8 @@ class StableBaselinesAgent(Exports, RLAgent):
 
     def choose_threads(self, record: dict[str, Any]) -> AbstractContextManager[None]:
         """Chooses torch's threads; see `choose_threads` in `threads`."""
-        return choose_threads([self.algorithm.policy], self.algorithm.device, record)
+        earlier, self._threads = self._threads, None
+        return choose_threads([self.algorithm.policy], self.algorithm.device, record, earlier)
 
     def prepare(self, batch: BatchedEnvironment, seed: int | None) -> int:
         """Builds the algorithm for these environments, or moves the existing one to them."""
@@ -277,10 +279,11 @@ class StableBaselinesAgent(Exports, RLAgent):
             raise ArgumentError(
                 "n_environments", batch.num_envs, f"the checkpoint was made with {loaded.algorithm.n_envs}"
             )
+        seed = loaded.prepare(batch, None)
+        assert loaded._vec_env is not None  # made by `prepare`
+        loaded._threads = threads_before(checkpoint.information["record"])
+        loaded._pending = restore(checkpoint, loaded.algorithm, loaded._vec_env, seed)
         vars(self).update(vars(loaded))
-        seed = self.prepare(batch, None)
-        assert self._vec_env is not None  # made by `prepare`
-        self._pending = restore(checkpoint, self.algorithm, self._vec_env, seed)
         return seed
 
     def _rebuild(self, wrapped: VecEnv, batch: BatchedEnvironment, seed: int) -> None:

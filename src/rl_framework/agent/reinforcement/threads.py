@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-__all__ = ["choose_threads"]
+__all__ = ["choose_threads", "threads_before"]
 
 logger = logging.getLogger(__name__)
 
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_MOST = 1024
 _SMALL = 256 * 256
 """Entries of the largest weight matrix from which more than one thread was measured to pay off."""
 
 
 @contextmanager
-def choose_threads(modules: Iterable[torch.nn.Module], device: torch.device, record: dict[str, Any]) -> Iterator[None]:
+def choose_threads(
+    modules: Iterable[torch.nn.Module], device: torch.device, record: dict[str, Any], earlier: int | None = None
+) -> Iterator[None]:
     """Trains small networks on the CPU with one thread, and puts the setting back afterwards.
 
     Several threads only wait for each other there: PPO was measured to be 16 times slower with two threads when the
@@ -31,6 +34,8 @@ def choose_threads(modules: Iterable[torch.nn.Module], device: torch.device, rec
         modules: The networks.
         device: Where they run.
         record: Receives `record["choices"]["torch_threads"]`, with the number and the reason.
+        earlier: How many the training had before it was interrupted, which is not chosen again: sums come out otherwise
+            with another number.
     """
     before = torch.get_num_threads()
     largest = max((p.numel() for module in modules for p in module.parameters() if p.ndim >= 2), default=0)
@@ -41,6 +46,8 @@ def choose_threads(modules: Iterable[torch.nn.Module], device: torch.device, rec
         reason = f"{' or '.join(variable for variable in _VARIABLES if os.environ.get(variable))} is set"
     elif before not in _default_thread_counts():
         reason = "torch.set_num_threads was called before"
+    elif earlier is not None:
+        chosen, reason = earlier, "as before the training was interrupted"
     elif largest >= _SMALL:
         reason = "the networks are large enough for torch's default"
     else:
@@ -55,6 +62,14 @@ def choose_threads(modules: Iterable[torch.nn.Module], device: torch.device, rec
         # A callback may have changed it on purpose.
         if chosen != before and torch.get_num_threads() == chosen:
             torch.set_num_threads(before)
+
+
+def threads_before(record: Mapping[str, Any]) -> int | None:
+    """Returns how many threads the training had whose record this is, or None if it does not say."""
+    choice = record.get("choices", {}).get("torch_threads", {})
+    count = choice.get("value") if isinstance(choice, dict) else None
+    is_count = isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= _MOST
+    return count if is_count else None
 
 
 def _default_thread_counts() -> set[int]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 __all__ = ["end_open_episodes", "waiting_for_experience"]
 
 
-def end_open_episodes(algorithm: Any) -> None:
+def end_open_episodes(algorithm: Any, slots: list[int] | None = None) -> None:
     """Marks the episodes that are open in a replay buffer as truncated, because the next training begins new ones.
 
     Buffers that look further ahead than one step (hindsight goals, n-step returns), and those that find the next
@@ -18,6 +19,7 @@ def end_open_episodes(algorithm: Any) -> None:
 
     Args:
         algorithm: Whose environments are about to be reset.
+        slots: Which of them; None: all.
     """
     from stable_baselines3.common.buffers import NStepReplayBuffer
     from stable_baselines3.her import HerReplayBuffer
@@ -26,14 +28,21 @@ def end_open_episodes(algorithm: Any) -> None:
     if buffer is None or buffer.size() == 0:
         return
     last = buffer.pos - 1
+    ended = np.zeros(buffer.n_envs, dtype=np.bool_)
+    ended[slice(None) if slots is None else slots] = True
     if isinstance(buffer, HerReplayBuffer):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it asks whether this is wanted
-            buffer.truncate_last_trajectory()
+        # As its `truncate_last_trajectory`, which does this to all environments.
+        for slot in np.flatnonzero(ended & (buffer._current_ep_start != buffer.pos)):
+            buffer.dones[last, slot] = True
+            buffer._compute_episode_length(int(slot))
+            if buffer.handle_timeout_termination:
+                buffer.timeouts[last, slot] = True
     elif isinstance(buffer, NStepReplayBuffer):
-        buffer.timeouts[last, buffer.dones[last] == 0] = 1
+        buffer.timeouts[last, ended & (buffer.dones[last] == 0)] = 1
     elif buffer.optimize_memory_usage:
-        buffer.dones[last] = 1  # as the library does it: the observation to bootstrap from is about to be overwritten
+        buffer.dones[last, ended] = (
+            1  # as the library does it: the observation to bootstrap from is about to be overwritten
+        )
 
 
 @contextmanager

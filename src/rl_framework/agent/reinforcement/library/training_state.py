@@ -15,15 +15,27 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
 from rl_framework.agent.reinforcement.library.continuing import end_open_episodes
+from rl_framework.agent.reinforcement.library.open_episodes import (
+    by_key,
+    can_replay,
+    replay_episodes,
+    take_episodes,
+)
+from rl_framework.agent.reinforcement.library.state_checks import (
+    check_generators,
+    check_learner_arrays,
+    check_like,
+    check_optimizer,
+    checked_counter,
+)
 from rl_framework.bundle import Bundle, decode_value, encode_value
-from rl_framework.environment import BatchedEnvironment
-from rl_framework.environment.replay import OpenEpisode
 from rl_framework.environment.sb3 import ExportedVecEnv
 from rl_framework.errors import BundleError
-from rl_framework.seeding import capture_global_state, derive_seed, restore_global_state
+from rl_framework.seeding import capture_global_state, derive_seed, isolated_random_state, restore_global_state
 
 __all__ = ["PendingState", "capture", "restore"]
 
@@ -34,6 +46,7 @@ _COUNTERS = (
     "num_timesteps", "_n_updates", "_episode_num", "_n_calls", "exploration_rate", "_current_progress_remaining",
     "old_count",
 )  # fmt: skip
+_HER_ROWS = ("ep_start", "ep_length", "_current_ep_start")
 _LEARNER_ARRAYS = ("_last_obs", "_last_original_obs", "_last_episode_starts")
 
 
@@ -119,7 +132,7 @@ def capture(algorithm: Any, vec_env: VecEnv | None) -> dict[str, Any]:
         tensors[f"recurrent/{index}"] = part.detach()
     for name in _LEARNER_ARRAYS:
         value = getattr(algorithm, name, None)
-        for key, array in _by_key(value).items():
+        for key, array in by_key(value).items():
             # Convolutions give other last bits for other layouts in memory.
             state["layouts"][f"{name}/{key}"] = _channels_are_last_in_memory(array)
             arrays[f"learner/{name}/{key}"] = array
@@ -129,7 +142,7 @@ def capture(algorithm: Any, vec_env: VecEnv | None) -> dict[str, Any]:
     vec_normalize = algorithm.get_vec_normalize_env()
     if vec_normalize is not None:
         arrays["normalize/returns"] = vec_normalize.returns
-    _take_environments(vec_env, arrays, state)
+    take_episodes(vec_env.batch if isinstance(vec_env, ExportedVecEnv) else None, arrays, state)
     return {_STATE: state, _TENSORS: tensors, _ARRAYS: arrays}
 
 
@@ -153,34 +166,63 @@ def restore(bundle: Bundle, algorithm: Any, vec_env: VecEnv, seed: int) -> Pendi
     """
     try:
         return _restore(bundle, algorithm, vec_env, seed)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    # What a crafted state makes others raise is of many types, and all of them mean the same.
+    except Exception as error:
+        if isinstance(error, BundleError):
+            raise
         raise BundleError(f"{bundle.path}: its training state does not fit: {type(error).__name__}: {error}") from error
 
 
 def _restore(bundle: Bundle, algorithm: Any, vec_env: VecEnv, seed: int) -> PendingState:
     state, arrays, tensors = bundle.json(_STATE), bundle.arrays(_ARRAYS), bundle.tensors(_TENSORS)
-    for name, value in state["counters"].items():
-        if name in _COUNTERS and hasattr(algorithm, name):
-            setattr(algorithm, name, value)
+    for name in _COUNTERS:
+        if hasattr(algorithm, name):
+            setattr(algorithm, name, checked_counter(name, state["counters"][name], getattr(algorithm, name)))
     for name, optimizer in _optimizers(algorithm):
         _give_optimizer(name, optimizer, state["optimizers"][name], tensors)
     for name in algorithm._get_torch_save_params()[1]:
-        if f"variable/{name}" in tensors:
+        if getattr(algorithm, name, None) is not None:
+            check_like(name, tensors[f"variable/{name}"], getattr(algorithm, name))
             getattr(algorithm, name).data = tensors[f"variable/{name}"].to(algorithm.device)
     window = algorithm._stats_window_size
-    algorithm.ep_info_buffer = deque((decode_value(info) for info in state["episodes"]), maxlen=window)
-    algorithm.ep_success_buffer = deque(state["successes"], maxlen=window)
+    episodes = [decode_value(info) for info in state["episodes"]]
+    if not all(isinstance(info[key], int | float) for info in episodes for key in ("r", "l")):
+        raise TypeError("an episode has something else than numbers")
+    algorithm.ep_info_buffer = deque(episodes, maxlen=window)
+    algorithm.ep_success_buffer = deque(map(float, state["successes"]), maxlen=window)
     _give_buffer(algorithm, arrays, state)
     recurrent = _recurrent_state(algorithm)
     if recurrent:
         kind = type(algorithm._last_lstm_states)
         parts = [tensors[f"recurrent/{index}"].to(algorithm.device) for index in range(len(recurrent))]
+        for part, own in zip(parts, recurrent, strict=True):
+            check_like("recurrent state", part, own)
         algorithm._last_lstm_states = kind(tuple(parts[:2]), tuple(parts[2:]))
     vec_normalize = algorithm.get_vec_normalize_env()
     if vec_normalize is not None:
-        vec_normalize.returns = arrays["normalize/returns"].copy()
+        returns = arrays["normalize/returns"].copy()
+        if returns.shape != (vec_env.num_envs,) or returns.dtype != np.float64 or not np.isfinite(returns).all():
+            raise ValueError(f"discounted returns have shape {returns.shape} and type {returns.dtype}")
+        vec_normalize.returns = returns
     _restore_episodes(algorithm, vec_env, arrays, state, derive_seed(seed, "resumed", algorithm.num_timesteps))
     noise = {int(name[6:]): array for name, array in arrays.items() if name.startswith("noise/")}
+    for index, process in enumerate(_processes(algorithm)):
+        if index not in noise or noise[index].shape != np.shape(process.noise_prev):
+            raise ValueError("the noise has another shape")
+    pending = _pending(bundle, algorithm, state, noise)
+    with isolated_random_state():  # what is put back at the start of the first rollout must not fail there
+        pending.put_back(algorithm)
+        pending.put_back_log(Logger(folder=None, output_formats=[]))
+    return pending
+
+
+def _pending(bundle: Bundle, algorithm: Any, state: dict[str, Any], noise: dict[int, NDArray[Any]]) -> PendingState:
+    check_generators(state)
+    log = state["logger"]
+    if not all(isinstance(decode_value(value), float) for value in log["values"].values()):
+        raise TypeError("the log has something else than numbers")
+    if not all(isinstance(log["counts"][key], int) for key in log["values"]):
+        raise TypeError("the log has counts that are none")
     gsde = {} if gsde_distribution(algorithm) is None else bundle.tensors("acting.safetensors")
     return PendingState(state["random"], decode_value(state["action_space"]), state["logger"], gsde, noise)
 
@@ -189,7 +231,7 @@ def _restore_episodes(
     algorithm: Any, vec_env: VecEnv, arrays: Mapping[str, NDArray[Any]], state: dict[str, Any], seed: int
 ) -> None:
     batch = vec_env.batch if isinstance(vec_env, ExportedVecEnv) else None
-    if batch is None or not batch.replayable or len(state["open_episodes"]) != batch.num_envs:
+    if batch is None or not can_replay(batch, state):
         logger.warning("these environments cannot be replayed: training goes on with new episodes")
         end_open_episodes(algorithm)
         algorithm._last_obs = None  # the library then resets the environments
@@ -203,8 +245,11 @@ def _restore_episodes(
             if key.startswith(prefix)
         }
         if found:
+            check_learner_arrays(name, found, vec_env if name == "_last_original_obs" else algorithm.env)
             setattr(algorithm, name, found[""] if set(found) == {""} else found)
-    cut = _replay(batch, arrays, state, seed)
+    if algorithm._last_obs is None:
+        raise ValueError("the last observation is missing")
+    cut = replay_episodes(batch, arrays, state, seed)
     if cut:
         _cut(algorithm, cut, batch.latest_observations)
     vec_env._reset_seeds()  # those of the beginning, which no reset has used
@@ -276,6 +321,7 @@ def _give_optimizer(
         {**{key: decode_value(value) for key, value in group.items()}, "params": own["params"]}
         for group, own in zip(saved["groups"], data["param_groups"], strict=True)
     ]
+    check_optimizer(name, data, state, groups, [p for group in optimizer.param_groups for p in group["params"]])
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
@@ -299,61 +345,28 @@ def _give_buffer(algorithm: Any, arrays: Mapping[str, NDArray[Any]], state: dict
     buffer = getattr(algorithm, "replay_buffer", None)
     if buffer is None:
         return
+    pos, full = state["buffer"]["pos"], state["buffer"]["full"]
+    if not isinstance(pos, int) or not isinstance(full, bool) or not 0 <= pos < buffer.buffer_size:
+        raise ValueError(f"the replay buffer stands at {pos}")
     for name, array in _buffer_arrays(buffer):
         saved = arrays[f"buffer/{name}"]
         if saved.shape[1:] != array.shape[1:] or len(saved) > len(array) or saved.dtype != array.dtype:
             raise ValueError(f"the replay buffer's {name} has shape {saved.shape} and type {saved.dtype}")
+        whole = full or len(array) != buffer.buffer_size
+        if len(saved) != (len(array) if whole else pos + 1):
+            raise ValueError(f"the replay buffer's {name} has {len(saved)} rows")
+        # These are rows and lengths, which nobody checks when they are used.
+        if name in _HER_ROWS and saved.size and not 0 <= saved.min() <= saved.max() <= buffer.buffer_size:
+            raise ValueError(f"the replay buffer's {name} points outside of it")
         array[: len(saved)] = saved
-    buffer.pos, buffer.full = int(state["buffer"]["pos"]), bool(state["buffer"]["full"])
+    buffer.pos, buffer.full = pos, full
 
 
 def _buffer_arrays(buffer: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     for name, value in vars(buffer).items():
-        for key, array in _by_key(value).items():
+        for key, array in by_key(value).items():
             if isinstance(array, np.ndarray) and array.dtype != object:
                 yield f"{name}/{key}" if key else name, array
-
-
-def _take_environments(vec_env: VecEnv | None, arrays: dict[str, NDArray[Any]], state: dict[str, Any]) -> None:
-    state["open_episodes"] = []
-    if not isinstance(vec_env, ExportedVecEnv) or not vec_env.batch.replayable:
-        return
-    batch = vec_env.batch
-    for index, episode in enumerate(batch.open_episodes()):
-        state["open_episodes"].append(
-            {"seed": episode.seed, "generators": encode_value(episode.generators, "generators")}
-        )
-        arrays[f"actions/{index}"] = np.array(episode.actions)
-    for key, array in _by_key(batch.latest_observations).items():
-        arrays[f"observation/{key}"] = np.asarray(array)
-
-
-def _replay(
-    batch: BatchedEnvironment, arrays: Mapping[str, NDArray[Any]], state: dict[str, Any], seed: int
-) -> list[int]:
-    """Brings the environments to where they were; returns the slots where that failed and a new episode began."""
-    saved = state["open_episodes"]
-    episodes = []
-    for index, episode in enumerate(saved):
-        stored = arrays[f"actions/{index}"]
-        actions = [action[()] if action.ndim == 0 else np.array(action) for action in map(np.asarray, stored)]
-        episodes.append(OpenEpisode(episode["seed"], decode_value(episode["generators"]), actions))
-    replayed = batch.replay_slots(episodes)
-    now = _by_key(batch.latest_observations)
-    cut = []
-    for index, slot in enumerate(replayed):
-        same = all(np.array_equal(array[index], arrays[f"observation/{key}"][index]) for key, array in now.items())
-        if slot.problem is not None or not same:
-            cut.append(index)
-    for index in cut:
-        observation = batch.restart_slot(index, derive_seed(seed, index))
-        for key, array in _by_key(batch.latest_observations).items():
-            array[index] = observation[key] if key else observation
-    if cut:
-        logger.warning(
-            "the open episodes of environments %s could not be replayed: they were cut, and new ones begin", cut
-        )
-    return cut
 
 
 def _cut(algorithm: Any, slots: list[int], observations: Any) -> None:
@@ -378,21 +391,16 @@ def _cut(algorithm: Any, slots: list[int], observations: Any) -> None:
         elif isinstance(layer, VecTransposeImage):
             observations = layer.transpose_observations(observations)
     _put(algorithm._last_obs, observations, slots)
-    algorithm._last_episode_starts[slots] = True
+    if algorithm._last_episode_starts is not None:
+        algorithm._last_episode_starts[slots] = True
     for part in _recurrent_state(algorithm):
         part[:, slots] = 0.0
-    end_open_episodes(algorithm)
+    end_open_episodes(algorithm, slots)
 
 
 def _put(into: Any, values: Any, slots: list[int]) -> None:
-    for key, array in _by_key(into).items():
-        array[slots] = _by_key(values)[key][slots]
-
-
-def _by_key(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    return dict(value) if isinstance(value, Mapping) else {"": value}
+    for key, array in by_key(into).items():
+        array[slots] = by_key(values)[key][slots]
 
 
 def _channels_are_last_in_memory(array: Any) -> bool:

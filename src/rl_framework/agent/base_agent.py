@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from abc import ABC, abstractmethod
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -13,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_framework import registry
+from rl_framework.agent.record import versions_of_libraries
 from rl_framework.bundle import Bundle, read_bundle, write_bundle
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
@@ -22,7 +21,7 @@ from rl_framework.evaluation.evaluate import check_n_eval_episodes
 from rl_framework.progress import progress_bar
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
 
-__all__ = ["STATELESS", "Agent", "Store", "software_versions"]
+__all__ = ["STATELESS", "Agent", "Store"]
 
 _ENVIRONMENTS_TO_EVALUATE_IN = 8
 
@@ -46,6 +45,8 @@ class Agent(ABC):
 
     A subclass implements `predict` and the three methods around its bundle; `RLAgent` and `ILAgent` add `train`.
     """
+
+    _runs: tuple[dict[str, Any], ...] = ()
 
     # What a subclass implements
 
@@ -93,6 +94,15 @@ class Agent(ABC):
     @abstractmethod
     def from_bundle(cls, bundle: Bundle, algorithm_parameters: dict[str, Any] | None = None) -> Self:
         """Builds the agent that is in a bundle."""
+
+    def history(self) -> dict[str, Any]:
+        """Returns the record of every training, the oldest first, as JSON-able data for a bundle."""
+        return {"runs": [dict(run) for run in self._runs]}
+
+    def take_history(self, bundle: Bundle) -> None:
+        """Takes over the records of the trainings behind the agent in a bundle."""
+        runs = bundle.information.get("runs", [])
+        self._runs = tuple(run for run in runs if isinstance(run, dict)) if isinstance(runs, list) else ()
 
     @property
     def uses_action_masks(self) -> bool:
@@ -248,7 +258,7 @@ class Agent(ABC):
             NotTrainedError: The agent has no model yet.
             UnsavableError: The agent holds something without a registered name.
         """
-        information = {"versions": software_versions()}
+        information = {"versions": versions_of_libraries(), **self.history()}
         return write_bundle(path, kind=self.kind(), members=self.bundle_members(), information=information)
 
     def load_from_file(self, path: str | Path, algorithm_parameters: dict[str, Any] | None = None) -> Self:
@@ -272,6 +282,7 @@ class Agent(ABC):
                 "open it with rl_framework.load_agent(path)"
             )
         self.restore_members(bundle, algorithm_parameters)
+        self.take_history(bundle)
         return self
 
     def upload(self, connector: Store, video_recording_environment: Any = None) -> Any:
@@ -354,14 +365,3 @@ def _check_counts(array: Any, space: gymnasium.Space[Any], argument: str) -> Non
         sizes: Any = space.n if isinstance(space, spaces.Discrete) else space.nvec
         if ((array < space.start) | (array >= space.start + sizes)).any():
             raise SpaceMismatchError(argument, array, f"is not in {space}")
-
-
-def software_versions() -> dict[str, str]:
-    """Returns the versions of Python and of the libraries that training depends on."""
-    versions = {"python": platform.python_version()}
-    for distribution in ("rl-framework", "stable-baselines3", "gymnasium", "torch", "numpy"):
-        try:
-            versions[distribution] = version(distribution)
-        except PackageNotFoundError:
-            versions[distribution] = "not installed as a distribution"
-    return versions

@@ -33,4 +33,6 @@ def load_agent(path: str | Path, algorithm_parameters: dict[str, Any] | None = N
         agent_class: type[Agent] = registry.agents.get(bundle.kind, "kind")
     except UnknownNameError as error:
         raise BundleError(f"{path} holds an agent of a kind that is not known here: {error}") from error
-    return agent_class.from_bundle(bundle, algorithm_parameters)
+    agent = agent_class.from_bundle(bundle, algorithm_parameters)
+    agent.take_history(bundle)
+    return agent

@@ -13,9 +13,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from rl_framework.agent.base_agent import Agent, software_versions
+from rl_framework.agent.base_agent import Agent
 from rl_framework.agent.interruption import Interruption
-from rl_framework.agent.training_arguments import evaluation_source, sort_callbacks
+from rl_framework.agent.record import run_record, versions_of_libraries
+from rl_framework.agent.training_arguments import describe_arguments, evaluation_source, sort_callbacks
 from rl_framework.bundle import Bundle, open_checkpoint, write_bundle
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.door import VECTORIZATIONS, can_be_made_afresh, environment_id_of, open_environments
@@ -173,6 +174,7 @@ class RLAgent(Agent):
         evaluation_environment: Any = None,
         n_eval_episodes: int = 10,
         vectorization: str = "auto",
+        fresh_environments: bool | None = None,
     ) -> Self:
         """Trains the agent; a second call goes on where the first one ended.
 
@@ -202,6 +204,9 @@ class RLAgent(Agent):
                 `training_environments`, if it is an id or a factory.
             n_eval_episodes: Episodes of each evaluation in between.
             vectorization: "auto", "sync", "subprocess" or "native"; see `rl_framework.environment.door`.
+            fresh_environments: Whether every episode begins in a newly made environment, for simulators that remember
+                earlier episodes (BipedalWalker), which can then be resumed exactly; needs an id or a factory. None: as
+                in the checkpoint, else no.
 
         Returns:
             This agent.
@@ -219,6 +224,7 @@ class RLAgent(Agent):
         seed = check_seed(seed)
         self.kind()  # raises if the agent could not be saved afterwards
         ours, listeners = sort_callbacks(connector, callbacks, self.accepts_listener)
+        asked = describe_arguments(training_environments, environment_kwargs, total_timesteps, [*ours, *listeners])
         if progress_bar:
             ours.insert(0, ProgressBar())
         saving = None
@@ -245,6 +251,7 @@ class RLAgent(Agent):
         interruption = Interruption(saving)
         ours.append(interruption)
         before = {} if checkpoint is None else _training_of(checkpoint)
+        fresh = bool(before.get("fresh_environments")) if fresh_environments is None else fresh_environments
         with interruption:
             batch = open_environments(
                 training_environments,
@@ -253,16 +260,18 @@ class RLAgent(Agent):
                 _as_before(vectorization, before),
                 "training_environments",
                 replayable=checkpoint_every is not None or checkpoint is not None,
+                fresh_environments=fresh,
             )
+            batch.fresh_environments = fresh
             batch.environment_id = batch.environment_id or environment_id_of(training_environments)
             try:
                 if checkpoint is not None:
                     used_seed = self.resume(checkpoint, batch)
-                    checkpoint.close()
                     if seed is not None and seed != used_seed:
                         problem = f"the checkpoint was made with {used_seed}"
                         raise SeedConflictError("seed", seed, problem, "Leave it out.")
-                    self._go_on(batch, before, total_timesteps, used_seed, ours, listeners)
+                    self.take_history(checkpoint)
+                    self._go_on(batch, before, asked, used_seed, ours, listeners)
                     return self
                 used_seed = self.prepare(batch, seed)
                 goes_on = self._has_met_environments or self.num_timesteps > 0
@@ -271,17 +280,19 @@ class RLAgent(Agent):
                 self._has_met_environments = True
                 training = Training(self, ours, used_seed, self.num_timesteps)
                 training.total_timesteps = self.num_timesteps + total_timesteps
-                self._run(batch, training, listeners, {})
+                self._run(batch, training, listeners, asked)
             finally:
                 self._batch = None
                 batch.close()
+                if checkpoint is not None:
+                    checkpoint.close()
         return self
 
     def _go_on(
         self,
         batch: BatchedEnvironment,
         before: dict[str, Any],
-        total_timesteps: int,
+        asked: dict[str, Any],
         seed: int,
         callbacks: list[Callback],
         listeners: Sequence[Any],
@@ -289,13 +300,14 @@ class RLAgent(Agent):
         """Trains to the end that an interrupted training had before it."""
         training = Training(self, callbacks, seed, self.num_timesteps)
         training.start = before["start"]
-        training.total_timesteps = training.start + total_timesteps
+        training.total_timesteps = training.start + asked["total_timesteps"]
         self._has_met_environments = True
         if training.timestep < training.total_timesteps:
             training.resumed = True
             training.rejoin(before["runs"])
             logger.info("training goes on from %s at timestep %d", before["name"], training.timestep)
-            self._run(batch, training, listeners, {"resumed_from": before["name"], "timestep": training.timestep})
+            origin = {**asked, "resumed_from": before["name"], "timestep": training.timestep}
+            self._run(batch, training, listeners, origin)
         else:
             logger.info("the checkpoint is of timestep %d: there is nothing left to train", training.timestep)
 
@@ -309,7 +321,8 @@ class RLAgent(Agent):
         assert self._batch is not None  # there is one while training runs
         members = {**self.bundle_members(), **self.training_members(self._batch)}
         information = {
-            "versions": software_versions(),
+            "versions": versions_of_libraries(),
+            **self.history(),
             "record": training.record,
             "training": {"start": training.start, "timestep": training.timestep, "runs": training.run_ids()},
         }
@@ -318,7 +331,8 @@ class RLAgent(Agent):
     def _run(
         self, batch: BatchedEnvironment, training: Training, listeners: Sequence[Any], origin: dict[str, Any]
     ) -> None:
-        record = training.record = {**self._record(batch, training.seed), **origin}
+        record = training.record = {**self._record(batch, training.seed), "start": training.start, **origin}
+        self._runs = (*self._runs, record)
         self._batch = batch
         interrupted = False
         started = time.perf_counter()
@@ -359,8 +373,9 @@ class RLAgent(Agent):
             "environment": batch.environment_id,
             "n_environments": batch.num_envs,
             "seed": seed,
+            "fresh_environments": batch.fresh_environments,
             "choices": {"vectorization": {"value": batch.vectorization, "reason": batch.vectorization_reason}},
-            "versions": software_versions(),
+            **run_record(getattr(getattr(self, "algorithm", None), "device", None)),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
@@ -374,6 +389,7 @@ def _training_of(checkpoint: Bundle) -> dict[str, Any]:
         "start": training["start"],
         "runs": runs if isinstance(runs, dict) else {},
         "choices": information["record"].get("choices", {}),
+        "fresh_environments": information["record"].get("fresh_environments") is True,
     }
 
 

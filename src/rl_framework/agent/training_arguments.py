@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from rl_framework.bundle import encode_value
 from rl_framework.environment.door import can_be_made_afresh
-from rl_framework.errors import ArgumentError
+from rl_framework.errors import ArgumentError, UnsavableError
 from rl_framework.training import Callback
 
-__all__ = ["evaluation_source", "sort_callbacks"]
+__all__ = ["describe_arguments", "evaluation_source", "sort_callbacks"]
 
 
 def sort_callbacks(
@@ -75,3 +76,30 @@ def _holds_same(one: Any, other: Any) -> bool:
     """Tells whether two sources have an environment, and not only a way to make some, in common."""
     parts = [part if isinstance(part, list | tuple) else [part] for part in (one, other)]
     return any(a is b and not can_be_made_afresh(a) for a in parts[0] for b in parts[1])
+
+
+def describe_arguments(
+    training_environments: Any, environment_kwargs: dict[str, Any] | None, total_timesteps: int, listeners: list[Any]
+) -> dict[str, Any]:
+    """Returns what the record of a run says about the arguments of `train`, as JSON-able data.
+
+    Args:
+        training_environments: As given.
+        environment_kwargs: As given.
+        total_timesteps: As given.
+        listeners: The user's own connectors and callbacks.
+    """
+    if isinstance(training_environments, str):
+        source = "id"
+    else:
+        source = "factory" if can_be_made_afresh(training_environments) else "objects"
+    try:
+        kwargs = encode_value(environment_kwargs, "environment_kwargs")
+    except UnsavableError:
+        source, kwargs = "objects", None
+    return {
+        "total_timesteps": total_timesteps,
+        "environment_source": source,
+        "environment_kwargs": kwargs,
+        "callbacks": [type(listener).__name__ for listener in listeners],
+    }

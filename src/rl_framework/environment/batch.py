@@ -77,12 +77,14 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         environment_id: The id of the environment in gymnasium's registry, if it has one.
         step_count: Steps since the last reset of all slots.
         replayable: Whether open episodes can be noted and replayed; see `open_episodes`.
+        fresh_environments: Whether every episode begins in a newly made environment.
         latest_observations: Batched observation that was handed out last.
         seconds_stepping: Wall time spent inside the environments' own `step` since then.
     """
 
     may_be_absent: bool = False
     replayable: bool = False
+    fresh_environments: bool = False
     vectorization: str = "given"
     vectorization_reason: str = "the environments came vectorized"
     environment_id: str | None = None

@@ -121,7 +121,7 @@ class _Maker:
 
     def __call__(self) -> gymnasium.Env[Any, Any]:
         if self._in_worker:
-            # A terminal or a job's end signals every process. The main one decides; workers end when it closes the pipe.
+            # A terminal, or the end of a job, signals every process. The main one decides, and ends the others.
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, signal.SIG_IGN)
         try:

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from torch.distributions import Distribution
 from torch.utils._pytree import tree_leaves, tree_map
 
-from rl_framework.agent.base_agent import software_versions
+from rl_framework.agent.record import versions_of_libraries
 from rl_framework.agent.reinforcement.export.acting_module import (
     ActingModule,
     MaskableActingModule,
@@ -263,7 +263,7 @@ def _metadata(agent: Any) -> dict[str, str]:
         "algorithm": agent.algorithm_class.__name__,
         "observation_space": json.dumps(encode_space(agent.observation_space, "observation_space")),
         "action_space": json.dumps(encode_space(agent.action_space, "action_space")),
-        **{f"version/{name}": version for name, version in software_versions().items()},
+        **{f"version/{name}": version for name, version in versions_of_libraries().items()},
     }
 
 

@@ -360,22 +360,18 @@ def test_an_environment_whose_simulator_remembers_is_cut_and_named(tmp_path, cap
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "subprocess"])
-def test_with_an_environment_for_each_episode_it_is_exact(vectorization, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(
-        reinforcement_learning_agent, "open_environments", partial(open_environments, fresh_environments=True)
-    )
-    case = Case("ppo", "BipedalWalker-v3", arguments={**TWO, "vectorization": vectorization}, total=500, every=300)
+def test_with_an_environment_for_each_episode_it_is_exact(vectorization, tmp_path, caplog):
+    arguments = {**TWO, "vectorization": vectorization, "fresh_environments": True}
+    case = Case("ppo", "BipedalWalker-v3", arguments=arguments, total=500, every=300)
     check_exact(case, tmp_path)
     assert messages(caplog) == []
 
 
-def test_an_environment_for_each_episode_changes_nothing_where_it_is_not_needed(monkeypatch):
+def test_an_environment_for_each_episode_changes_nothing_where_it_is_not_needed():
     outcomes = []
     for fresh in (False, True):
-        monkeypatch.setattr(
-            reinforcement_learning_agent, "open_environments", partial(open_environments, fresh_environments=fresh)
-        )
         case = FAMILIES["on-policy, frame stack"]
+        case = replace(case, arguments={**case.arguments, "fresh_environments": fresh})
         agent = case.make()
         case.train(agent)
         outcomes.append(outcome(agent))

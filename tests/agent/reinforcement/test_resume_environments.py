@@ -1,14 +1,10 @@
 """Every algorithm, in environments of every kind, resumed to the last bit."""
 
 from dataclasses import replace
-from functools import partial
 from importlib.util import find_spec
 
 import pytest
 from tests.agent.reinforcement.resume_cases import Case, check_exact, make_flips, make_masked
-
-from rl_framework.agent import reinforcement_learning_agent
-from rl_framework.environment.door import open_environments
 
 DISCRETE = ("a2c", "ars", "dqn", "ppo", "qrdqn", "recurrent_ppo", "trpo")
 CONTINUOUS = ("a2c", "ars", "crossq", "ddpg", "ppo", "recurrent_ppo", "sac", "td3", "tqc", "trpo")
@@ -46,13 +42,8 @@ def test_every_algorithm_is_exact_everywhere(algorithm, environment, tmp_path, c
 @pytest.mark.slow
 @pytest.mark.parametrize("vectorization", ["sync", "subprocess"])
 @pytest.mark.parametrize("algorithm", CONTINUOUS)
-def test_bipedal_walker_is_exact_with_an_environment_for_each_episode(
-    algorithm, vectorization, tmp_path, monkeypatch, caplog
-):
-    monkeypatch.setattr(
-        reinforcement_learning_agent, "open_environments", partial(open_environments, fresh_environments=True)
-    )
+def test_bipedal_walker_is_exact_with_an_environment_for_each_episode(algorithm, vectorization, tmp_path, caplog):
     case = case_for(algorithm, "BipedalWalker-v3")
-    case = replace(case, arguments={**case.arguments, "vectorization": vectorization})
+    case = replace(case, arguments={**case.arguments, "vectorization": vectorization, "fresh_environments": True})
     check_exact(case, tmp_path)
     assert "replayed" not in caplog.text

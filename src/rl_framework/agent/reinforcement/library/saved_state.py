@@ -15,7 +15,16 @@ from rl_framework.bundle import Bundle, decode_space, decode_value
 from rl_framework.errors import BundleError
 from rl_framework.seeding import check_seed
 
-__all__ = ["SavedConfig", "members_of", "read_config", "read_normaliser", "read_policy", "restore", "transfer"]
+__all__ = [
+    "SavedConfig",
+    "gsde_distribution",
+    "members_of",
+    "read_config",
+    "read_normaliser",
+    "read_policy",
+    "restore",
+    "transfer",
+]
 
 _CONFIG, _POLICY, _ACTING, _NORMALISER = "config.json", "policy.safetensors", "acting.safetensors", "normaliser.npz"
 
@@ -45,7 +54,8 @@ class SavedConfig:
     acting: dict[str, float]
 
 
-def _gsde_owner(algorithm: Any) -> Any:
+def gsde_distribution(algorithm: Any) -> Any:
+    """Returns the distribution that holds the exploration matrices of gSDE, or None."""
     policy = algorithm.policy
     for owner in (policy, getattr(policy, "actor", None)):
         distribution = getattr(owner, "action_dist", None)
@@ -69,7 +79,7 @@ def members_of(algorithm: Any, description: dict[str, Any], normaliser: Normalis
         "acting": {name: float(getattr(algorithm, name)) for name in _ACTING_NUMBERS if hasattr(algorithm, name)},
     }
     members: dict[str, Any] = {_CONFIG: config, _POLICY: algorithm.policy.state_dict()}
-    distribution = _gsde_owner(algorithm)
+    distribution = gsde_distribution(algorithm)
     if distribution is not None:
         members[_ACTING] = {name: getattr(distribution, name).detach() for name in _GSDE}
     if normaliser is not None:
@@ -161,7 +171,7 @@ def restore(bundle: Bundle, config: SavedConfig, tensors: dict[str, torch.Tensor
     algorithm.policy.load_state_dict(tensors, strict=True)
     if isinstance(getattr(algorithm, "weights", None), torch.Tensor):  # ARS learns on a copy
         algorithm.weights = torch.nn.utils.parameters_to_vector(algorithm.policy.parameters()).detach()
-    distribution = _gsde_owner(algorithm)
+    distribution = gsde_distribution(algorithm)
     if distribution is not None:
         acting = bundle.tensors(_ACTING)
         for name in _GSDE:

@@ -25,6 +25,7 @@ from rl_framework.agent.reinforcement.library.open_episodes import (
     replay_episodes,
     take_episodes,
 )
+from rl_framework.agent.reinforcement.library.saved_state import gsde_distribution
 from rl_framework.agent.reinforcement.library.state_checks import (
     check_generators,
     check_learner_arrays,
@@ -85,16 +86,6 @@ class PendingState:
             library_logger.name_to_value[key] = decode_value(value)
             library_logger.name_to_count[key] = self.log["counts"][key]
             library_logger.name_to_excluded[key] = tuple(self.log["excluded"][key])
-
-
-def gsde_distribution(algorithm: Any) -> Any:
-    """Returns the distribution that holds the exploration matrices of gSDE, or None."""
-    policy = algorithm.policy
-    for owner in (policy, getattr(policy, "actor", None)):
-        distribution = getattr(owner, "action_dist", None)
-        if distribution is not None and hasattr(distribution, "exploration_mat"):
-            return distribution
-    return None
 
 
 def _processes(algorithm: Any) -> list[Any]:

@@ -48,7 +48,8 @@ class EnvironmentAdapter(ABC):
     Attributes:
         observation_space: Space of one observation as the agent sees it; set it in `setup`.
         action_space: Space of one action as the agent chooses it; set it in `setup`.
-        metadata: As in gymnasium: `render_modes`, `render_fps`.
+        metadata: As in gymnasium: `render_modes`, `render_fps`; and `"replayable": False` for what must not repeat its
+            actions when a training is resumed, such as a robot.
         render_mode: What `render` returns, as in gymnasium, or None.
     """
 

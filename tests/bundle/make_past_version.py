@@ -65,7 +65,7 @@ def main() -> None:
         recorded[name] = preferences(
             agent.load_from_file(DATA / f"version_{FORMAT_VERSION}_{name}.zip"), observations
         ).tolist()
-    (DATA / f"version_{FORMAT_VERSION}.json").write_text(json.dumps(recorded))
+    (DATA / f"version_{FORMAT_VERSION}.json").write_text(json.dumps(recorded) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What training through the framework costs beside plain Stable-Baselines3: a ratio, side by side in one run.
 
 Both train the same algorithm with the same parameters, seed and environments, one torch thread each, in turn
-(A B, B A, A B, ...), so that a drift of the machine's speed falls on both. Run it with
+(A B, B A, A B, ...), so that a drift of the machine's speed falls on both. Timed is everything from making the
+environments to the trained agent. Run it with
 
     python benchmarks/overhead.py
 
@@ -11,6 +12,7 @@ and read the median ratio; 1.00 means that the framework costs nothing.
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -25,27 +27,34 @@ from rl_framework import StableBaselinesAgent
 CASES: dict[str, dict[str, Any]] = {
     "ppo": {"environment": "CartPole-v1", "n": 8, "steps": 32_768, "parameters": {"n_steps": 256, "batch_size": 256}},
     "a2c": {"environment": "CartPole-v1", "n": 8, "steps": 32_768, "parameters": {}},
-    "dqn": {"environment": "CartPole-v1", "n": 1, "steps": 12_000, "parameters": {"learning_starts": 500}},
+    "dqn": {"environment": "CartPole-v1", "n": 1, "steps": 30_000, "parameters": {"learning_starts": 500}},
     "sac": {"environment": "Pendulum-v1", "n": 1, "steps": 1_500, "parameters": {"learning_starts": 100}},
 }
 
 
 def _plain(name: str, case: dict[str, Any], seed: int) -> Callable[[], Any]:
     algorithm_class = getattr(stable_baselines3, name.upper())
-    vec_env = make_vec_env(case["environment"], case["n"], seed=seed)
-    algorithm = algorithm_class("MlpPolicy", vec_env, seed=seed, device="cpu", **case["parameters"])
-    return lambda: algorithm.learn(case["steps"])
+
+    def train() -> None:
+        vec_env = make_vec_env(case["environment"], case["n"], seed=seed)
+        algorithm_class("MlpPolicy", vec_env, seed=seed, device="cpu", **case["parameters"]).learn(case["steps"])
+
+    return train
 
 
 def _framework(name: str, case: dict[str, Any], seed: int) -> Callable[[], Any]:
-    agent = StableBaselinesAgent(name, {**case["parameters"], "device": "cpu"})
-    return lambda: agent.train(case["environment"], case["steps"], case["n"], seed=seed, progress_bar=False)
+    def train() -> None:
+        agent = StableBaselinesAgent(name, {**case["parameters"], "device": "cpu"})
+        agent.train(case["environment"], case["steps"], case["n"], seed=seed, progress_bar=False)
+
+    return train
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    started = time.perf_counter()
+    gc.collect()  # what the run before left behind is not this one's business
+    started = time.process_time()
     run()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def main() -> None:

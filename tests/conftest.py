@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and processes hand that on to their children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # pygame looks for a display and a sound card when it renders.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

@@ -7,6 +7,7 @@ kept apart. A slot is a place for one environment or one agent; the mask `presen
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -78,6 +79,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         step_count: Steps since the last reset of all slots.
         replayable: Whether open episodes can be noted and replayed; see `open_episodes`.
         fresh_environments: Whether every episode begins in a newly made environment.
+        always_tells_final_observations: Whether `final_observations` of a step names every episode that ended.
         latest_observations: Batched observation that was handed out last.
         seconds_stepping: Wall time spent inside the environments' own `step` since then.
     """
@@ -85,6 +87,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
     may_be_absent: bool = False
     replayable: bool = False
     fresh_environments: bool = False
+    always_tells_final_observations: bool = False
     vectorization: str = "given"
     vectorization_reason: str = "the environments came vectorized"
     environment_id: str | None = None
@@ -221,19 +224,30 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         self.seconds_stepping += time.perf_counter() - started
         self.step_count += 1
         self._latest_infos, self.latest_observations = (step.infos, step.reset_infos), step.observations
-        if not np.isfinite(step.rewards).all():
+        if not _all_finite(step.rewards):
             index = int(np.flatnonzero(~np.isfinite(step.rewards))[0])
             raise NonFiniteError("reward", index, self.step_count, float(step.rewards[index]))
         self._check_observations(step.observations)
-        acted = step.acted
-        self._returns += step.rewards * acted
-        self._lengths += acted
+        if self.may_be_absent:
+            self._returns += step.rewards * step.acted
+            self._lengths += step.acted
+        else:
+            self._returns += step.rewards
+            self._lengths += 1
         raw_returns = [info.pop(RAW_RETURN_KEY, None) for info in step.infos]
-        for index in map(int, np.flatnonzero((step.terminated | step.truncated) & acted)):
-            if self._float_observations and index in step.final_observations:
-                self._check_observation(step.final_observations[index], index)
-            self._finish_episode(step.infos[index], index, raw_returns[index])
+        if self.may_have_finished(step):
+            finished = step.terminated | step.truncated
+            for index in map(int, np.flatnonzero(finished & step.acted)):
+                if self._float_observations and index in step.final_observations:
+                    self._check_observation(step.final_observations[index], index)
+                self._finish_episode(step.infos[index], index, raw_returns[index])
         return step
+
+    def may_have_finished(self, step: SlotStep) -> bool:
+        """Tells, cheaply, whether an episode may have ended in a step; in most steps none has."""
+        if self.always_tells_final_observations:
+            return bool(step.final_observations)
+        return bool(step.terminated.any() or step.truncated.any())
 
     def open_episodes(self) -> list[OpenEpisode]:
         """Returns what the open episode of each slot follows from; only if the batch is `replayable`."""
@@ -350,9 +364,9 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         if not self._float_observations:
             return
         if isinstance(observations, np.ndarray):
-            if not np.isfinite(observations).all():
-                for index in range(self.num_envs):
-                    self._check_observation(observations[index], index)
+            if _all_finite(observations):
+                return
+        elif all(map(_all_finite, _leaves(observations))):
             return
         for index in range(self.num_envs):
             self._check_observation(self.observation_of(observations, index), index)
@@ -395,6 +409,11 @@ def _stack_array(space: gymnasium.Space[Any], observations: Sequence[Any]) -> ND
     for index, observation in enumerate(observations):
         batch[index] = observation
     return batch
+
+
+def _all_finite(array: NDArray[Any]) -> bool:
+    """Tells whether there is neither NaN nor infinity; the sum shows that at half the price, unless it overflows."""
+    return array.dtype.kind != "f" or math.isfinite(np.add.reduce(array, axis=None)) or bool(np.isfinite(array).all())
 
 
 def _leaves(observation: Any) -> list[NDArray[Any]]:

@@ -99,6 +99,8 @@ class InProcessEnvironments(BatchedEnvironment):
         EnvironmentSourceError: One of them is in the list twice.
     """
 
+    always_tells_final_observations = True
+
     def __init__(
         self, environments: Sequence[gymnasium.Env[Any, Any]], owned: Sequence[bool], argument: str = "environments"
     ) -> None:

@@ -69,6 +69,8 @@ class ExportedVecEnv(VecEnv):
         infos = step.infos
         for info in infos:
             info["TimeLimit.truncated"] = False
+        if not self.batch.may_have_finished(step):
+            return step.observations, step.rewards.astype(np.float32), dones, infos
         for index in map(int, np.flatnonzero(dones)):
             info = infos[index]
             info["TimeLimit.truncated"] = bool(step.truncated[index] and not step.terminated[index])

@@ -100,6 +100,15 @@ _METHODS: dict[type[Event], str] = {
 }
 
 
+def _listens(callback: Callback, kind: type[Event]) -> bool:
+    if type(callback).on_event is not Callback.on_event or "on_event" in vars(callback):
+        return True
+    method = next((name for known, name in _METHODS.items() if issubclass(kind, known)), None)
+    if method is None:
+        return False
+    return getattr(type(callback), method) is not getattr(Callback, method) or method in vars(callback)
+
+
 class Training:
     """A running training: what callbacks may ask and do.
 
@@ -127,12 +136,22 @@ class Training:
         self._boundary_watchers = [
             callback for callback in self.callbacks if type(callback).on_boundary is not Callback.on_boundary
         ]
+        self._listeners: dict[type[Event], list[Callback]] = {}
         self._steppers = [callback for callback in self.callbacks if type(callback).on_step is not Callback.on_step]
+
+    def is_heard(self, kind: type[Event]) -> bool:
+        """Tells whether any callback does something about events of a kind; the others need not be made."""
+        return bool(self._listeners_to(kind))
 
     def emit(self, event: Event) -> None:
         """Tells every callback about an event, in the order in which they were given."""
-        for callback in self.callbacks:
+        for callback in self._listeners_to(type(event)):
             callback.on_event(event, self)
+
+    def _listeners_to(self, kind: type[Event]) -> list[Callback]:
+        if kind not in self._listeners:
+            self._listeners[kind] = [callback for callback in self.callbacks if _listens(callback, kind)]
+        return self._listeners[kind]
 
     def emit_failure(self, error: BaseException) -> None:
         """Tells every callback that training failed; one that fails at that keeps none of the others from knowing."""

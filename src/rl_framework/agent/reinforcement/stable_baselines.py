@@ -255,7 +255,7 @@ class StableBaselinesAgent(Exports, RLAgent):
         ):
             algorithm.learn(
                 training.total_timesteps - training.timestep,
-                callback=[listener, *listeners],
+                callback=[listener, *listeners] if listeners else listener,
                 reset_num_timesteps=training.timestep == 0,
             )
 

@@ -160,7 +160,8 @@ class EventListener(BaseCallback):
         if self.training.stop_reason is not None:  # the algorithm does not listen to what this method returns
             raise _StopTraining
         if self._exported is not None:
-            self._watch_exported(self._exported)
+            if self._exported.batch.may_be_absent:
+                self._watch_exported(self._exported)
             ended = self._exported.take_ended_episodes()
         else:
             ended = self._watch_foreign()
@@ -173,8 +174,6 @@ class EventListener(BaseCallback):
 
     def _watch_exported(self, exported: ExportedVecEnv) -> None:
         """Takes care of empty slots."""
-        if not exported.batch.may_be_absent:
-            return
         # The library counts every slot; nothing happened in the empty ones.
         self.model.num_timesteps -= int(np.sum(~exported.acted))
         self._empty_for = 0 if exported.acted.any() else self._empty_for + 1
@@ -212,7 +211,8 @@ class EventListener(BaseCallback):
         return [(int(slot), infos[slot]) for slot in np.flatnonzero(self.locals["dones"])]
 
     def _on_rollout_end(self) -> None:
-        self.training.emit(RolloutEnded(timestep=self.model.num_timesteps))
+        if self.training.is_heard(RolloutEnded):  # some algorithms have a rollout in every step
+            self.training.emit(RolloutEnded(timestep=self.model.num_timesteps))
 
     def _on_training_end(self) -> None:
         # The library writes what an update reported when the next rollout ends; after the last one nobody would.

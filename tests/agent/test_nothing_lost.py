@@ -213,7 +213,7 @@ def test_a_second_ctrl_c_ends_at_once():
 
 
 def test_in_a_notebook_ctrl_c_returns_the_agent_after_a_checkpoint(monkeypatch):
-    for module in ("reinforcement_learning_agent", "interruption"):
+    for module in ("trainable_agent", "interruption"):
         monkeypatch.setattr(f"rl_framework.agent.{module}.in_notebook", lambda: True)
     assert run([At(74, send(signal.SIGINT))]).num_timesteps == 96
     assert timesteps_saved() == [64, 96]

@@ -3,14 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rl_framework.bundle import encode_value
 from rl_framework.environment.door import can_be_made_afresh
 from rl_framework.errors import ArgumentError, UnsavableError
-from rl_framework.training import Callback
+from rl_framework.seeding import check_seed
+from rl_framework.training import Callback, PeriodicCheckpoint, PeriodicEvaluation
 
-__all__ = ["describe_arguments", "evaluation_source", "sort_callbacks"]
+__all__ = ["TrainingArguments", "describe_arguments", "evaluation_source", "sort_callbacks"]
+
+
+@dataclass
+class TrainingArguments:
+    """What `train` was asked to do; see `RLAgent.train` for each of them.
+
+    Raises:
+        ArgumentError: `total_timesteps` or `seed` is not a number that can be used.
+    """
+
+    training_environments: Any
+    total_timesteps: int
+    n_environments: int | None = None
+    environment_kwargs: dict[str, Any] | None = None
+    connector: Callback | Sequence[Callback] | None = None
+    callbacks: Iterable[Any] | None = ()
+    seed: int | None = None
+    progress_bar: bool = True
+    checkpoint_every: int | None = None
+    checkpoint_directory: str | Path | None = None
+    resume_from: str | Path | None = None
+    evaluate_every: int | None = None
+    keep_last: int | None = None
+    evaluation_environment: Any = None
+    n_eval_episodes: int = 10
+    vectorization: str = "auto"
+    fresh_environments: bool | None = None
+
+    def __post_init__(self) -> None:
+        total = self.total_timesteps
+        if not isinstance(total, int | np.integer) or isinstance(total, bool) or total < 1:
+            raise ArgumentError("total_timesteps", total, "must be an integer of at least 1")
+        self.total_timesteps = int(total)
+        self.seed = check_seed(self.seed)
+
+    def periodic_checkpoint(self) -> PeriodicCheckpoint | None:
+        """Returns what writes the checkpoints that were asked for.
+
+        Raises:
+            ArgumentError: There is no folder for them.
+        """
+        if self.checkpoint_every is None:
+            return None
+        if self.checkpoint_directory is None:
+            raise ArgumentError("checkpoint_directory", None, "is needed with checkpoint_every", "Name a folder.")
+        return PeriodicCheckpoint(self.checkpoint_directory, self.checkpoint_every, self.keep_last)
+
+    def periodic_evaluation(self) -> PeriodicEvaluation | None:
+        """Returns what makes the evaluations that were asked for.
+
+        Raises:
+            ArgumentError: There is nowhere to evaluate.
+        """
+        if self.evaluate_every is None:
+            return None
+        return PeriodicEvaluation(
+            evaluation_source(self.training_environments, self.evaluation_environment),
+            self.evaluate_every,
+            self.n_eval_episodes,
+            environment_kwargs=self.environment_kwargs if self.evaluation_environment is None else None,
+            best_model_path=None
+            if self.checkpoint_directory is None
+            else Path(self.checkpoint_directory) / "best_model.zip",
+        )
 
 
 def sort_callbacks(
@@ -78,27 +147,25 @@ def _holds_same(one: Any, other: Any) -> bool:
     return any(a is b and not can_be_made_afresh(a) for a in parts[0] for b in parts[1])
 
 
-def describe_arguments(
-    training_environments: Any, environment_kwargs: dict[str, Any] | None, total_timesteps: int, listeners: list[Any]
-) -> dict[str, Any]:
+def describe_arguments(asked: TrainingArguments, listeners: list[Any]) -> dict[str, Any]:
     """Returns what the record of a run says about the arguments of `train`, as JSON-able data.
 
     Args:
-        training_environments: As given.
-        environment_kwargs: As given.
-        total_timesteps: As given.
+        asked: The arguments.
         listeners: The user's own connectors and callbacks.
     """
-    if isinstance(training_environments, str):
+    if asked.training_environments is None:
+        source = "none"
+    elif isinstance(asked.training_environments, str):
         source = "id"
     else:
-        source = "factory" if can_be_made_afresh(training_environments) else "objects"
+        source = "factory" if can_be_made_afresh(asked.training_environments) else "objects"
     try:
-        kwargs = encode_value(environment_kwargs, "environment_kwargs")
+        kwargs = encode_value(asked.environment_kwargs, "environment_kwargs")
     except UnsavableError:
         source, kwargs = "objects", None
     return {
-        "total_timesteps": total_timesteps,
+        "total_timesteps": asked.total_timesteps,
         "environment_source": source,
         "environment_kwargs": kwargs,
         "callbacks": [type(listener).__name__ for listener in listeners],

@@ -73,7 +73,7 @@ def test_no_signal_handler_is_replaced_while_training():
 
 
 def test_in_a_notebook_training_returns_the_agent(monkeypatch):
-    monkeypatch.setattr("rl_framework.agent.reinforcement_learning_agent.in_notebook", lambda: True)
+    monkeypatch.setattr("rl_framework.agent.trainable_agent.in_notebook", lambda: True)
     log, agent = Log(), make()
     assert train(agent, Interrupted(), callbacks=[log]) is agent
     assert log.events[-1].interrupted

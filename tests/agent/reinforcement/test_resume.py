@@ -33,7 +33,7 @@ from tests.agent.samples import train
 from tests.environment.toys import Crowd, CrowdAdapter
 
 from rl_framework import ArgumentError, BundleError, Callback, registry
-from rl_framework.agent import reinforcement_learning_agent
+from rl_framework.agent import trainable_agent
 from rl_framework.agent.reinforcement import CustomAgent, CustomAlgorithm, threads
 from rl_framework.agent.reinforcement.library.training_state import PendingState
 from rl_framework.bundle import list_checkpoints, read_bundle
@@ -453,13 +453,13 @@ def test_the_number_of_threads_is_not_chosen_again(saved, used, tmp_path, monkey
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(threads, "_default_thread_counts", lambda: {1})
     case = FAMILIES["off-policy"]
-    save = reinforcement_learning_agent.write_bundle
+    save = trainable_agent.write_bundle
 
     def write_bundle(path, *, information, **arguments):
         information["record"]["choices"]["torch_threads"]["value"] = saved
         return save(path, information=information, **arguments)
 
-    monkeypatch.setattr(reinforcement_learning_agent, "write_bundle", write_bundle)
+    monkeypatch.setattr(trainable_agent, "write_bundle", write_bundle)
     case.train(case.make(), checkpoint_every=40, checkpoint_directory=tmp_path)
     watch = Threads()
     case.train(case.make(), resume_from=oldest(tmp_path)[1], callbacks=[watch], seed=None)
@@ -652,7 +652,7 @@ def hindsight_checkpoint(tmp_path_factory):
 def test_a_damaged_training_state_is_refused_and_leaves_the_agent_alone(damage, hindsight_checkpoint, monkeypatch):
     member, change = DAMAGE[damage]
     monkeypatch.setattr(
-        reinforcement_learning_agent,
+        trainable_agent,
         "open_checkpoint",
         lambda source: Changed(read_bundle(hindsight_checkpoint), member, change),
     )
@@ -682,7 +682,7 @@ def test_a_damaged_recurrent_state_is_refused(tmp_path, monkeypatch):
         (ARRAYS, put("learner/_last_episode_starts/", np.zeros(2))),
     ):
         monkeypatch.setattr(
-            reinforcement_learning_agent,
+            trainable_agent,
             "open_checkpoint",
             lambda source, member=member, change=change: Changed(read_bundle(path), member, change),
         )

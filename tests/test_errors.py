@@ -47,10 +47,16 @@ def test_missing_extra_holds_the_command() -> None:
     assert caught.value.extra == "video"
 
 
-def test_missing_imitation_holds_the_further_line() -> None:
-    """imitation's own metadata asks for old versions, so that its extra cannot install it."""
-    message = str(MissingExtraError("imitation", "ImitationAgent", "imitation"))
-    assert 'pip install "rl-framework[imitation]" && pip install --no-deps imitation==1.0.1' in message
+@pytest.mark.parametrize(
+    ("extra", "agent", "library", "version"),
+    [("imitation", "ImitationAgent", "imitation", "1.0.1"), ("offline", "OfflineAgent", "d3rlpy", "2.8.1")],
+)
+def test_a_library_that_its_extra_cannot_install_takes_a_further_line(
+    extra: str, agent: str, library: str, version: str
+) -> None:
+    """The own metadata of imitation and of d3rlpy asks for old versions."""
+    message = str(MissingExtraError(extra, agent, library))
+    assert f'pip install "rl-framework[{extra}]" && pip install --no-deps {library}=={version}' in message
 
 
 def test_an_extra_that_is_there_passes() -> None:

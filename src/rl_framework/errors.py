@@ -15,6 +15,7 @@ __all__ = [
     "BundleError",
     "ConnectorError",
     "EnvironmentSourceError",
+    "EpisodeDataError",
     "MissingExtraError",
     "NonFiniteError",
     "NotTrainedError",
@@ -127,6 +128,10 @@ class BundleError(RLFrameworkError):
     """A bundle (an agent on disk) is damaged, hostile, or from a newer version. Nothing of it was used."""
 
 
+class EpisodeDataError(RLFrameworkError, ValueError):
+    """Recorded episodes are damaged, hostile, or do not fit together; the message says where (file, episode, row)."""
+
+
 class ConnectorError(RLFrameworkError):
     """A connector could not deliver or fetch. The local copy is untouched."""
 
@@ -137,10 +142,13 @@ class RecordingError(RLFrameworkError):
 
 # What a user has to type for each optional part. The second entry is a further line for what an extra cannot say.
 _IMITATION_LINE = "pip install --no-deps imitation==1.0.1"
+_D3RLPY_LINE = "pip install --no-deps d3rlpy==2.8.1"
 _EXTRAS: dict[str, tuple[str, ...]] = {
     "classic-control": (),
     "contrib": (),
     "imitation": (_IMITATION_LINE,),
+    "minari": (),
+    "offline": (_D3RLPY_LINE,),
     "onnx": (),
     "tensorboard": (),
     "video": (),

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from rl_framework.errors import ArgumentError, UnknownNameError
+from rl_framework.errors import ArgumentError, UnknownNameError, require_extra
 
 __all__ = [
     "Registry",
@@ -20,17 +20,22 @@ __all__ = [
     "connectors",
     "environment_adapters",
     "features_extractors",
+    "imitation_algorithms",
+    "offline_algorithms",
     "optimizers",
     "policies",
     "register_activation",
     "register_algorithm",
     "register_environment_adapter",
     "register_features_extractor",
+    "register_offline_algorithm",
     "register_optimizer",
     "register_policy",
     "register_replay_buffer",
+    "register_reward_network",
     "register_schedule",
     "replay_buffers",
+    "reward_networks",
     "schedules",
 ]
 
@@ -78,6 +83,7 @@ class Registry:
 
         Raises:
             UnknownNameError: No such name; the nearest names are suggested.
+            MissingExtraError: It is of the imitation library, which is not installed.
         """
         key = str(name).lower()
         if key not in self._entries:
@@ -86,6 +92,8 @@ class Registry:
         target = self._entries[key]
         if isinstance(target, str):
             module_name, _, attribute = target.partition(":")
+            if module_name.startswith("imitation."):
+                require_extra("imitation", f"{argument or self.kind}={name!r}", "imitation")
             target = getattr(importlib.import_module(module_name), attribute)
             self._entries[key] = target
         return target
@@ -124,6 +132,10 @@ class Registry:
 
 agents = Registry("agent")
 algorithms = Registry("algorithm", "rl_framework.register_algorithm('my_algorithm', MyAlgorithm)")
+imitation_algorithms = Registry("imitation_algorithm")
+offline_algorithms = Registry(
+    "offline_algorithm", "rl_framework.register_offline_algorithm('my_algorithm', MyAlgorithm)"
+)
 policies = Registry("policy", "rl_framework.register_policy('my_policy', MyPolicy)")
 features_extractors = Registry(
     "features_extractor", "rl_framework.register_features_extractor('my_extractor', MyExtractor)"
@@ -131,6 +143,7 @@ features_extractors = Registry(
 activations = Registry("activation", "rl_framework.register_activation('my_activation', MyActivation)")
 optimizers = Registry("optimizer", "rl_framework.register_optimizer('my_optimizer', MyOptimizer)")
 replay_buffers = Registry("replay_buffer", "rl_framework.register_replay_buffer('my_buffer', MyBuffer)")
+reward_networks = Registry("reward_network", "rl_framework.register_reward_network('my_network', MyRewardNet)")
 schedules = Registry("schedule", "rl_framework.register_schedule('my_schedule', MySchedule)")
 environment_adapters = Registry(
     "environment_adapter", "rl_framework.register_environment_adapter('my_simulator', MyAdapter)"
@@ -141,7 +154,9 @@ register_algorithm = algorithms.register
 register_policy = policies.register
 register_features_extractor = features_extractors.register
 register_activation = activations.register
+register_offline_algorithm = offline_algorithms.register
 register_optimizer = optimizers.register
 register_replay_buffer = replay_buffers.register
+register_reward_network = reward_networks.register
 register_schedule = schedules.register
 register_environment_adapter = environment_adapters.register

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rl_framework.errors import ArgumentError
 
-__all__ = ["TEMPORARY_PREFIX", "written_whole"]
+__all__ = ["TEMPORARY_PREFIX", "sync_directory", "written_whole"]
 
 TEMPORARY_PREFIX = ".rl_framework-"
 """How the names of files that are being written begin."""
@@ -47,10 +47,11 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             error.filename = str(path)  # a full disk is reported without saying where
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(destination.parent)
+    sync_directory(destination.parent)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Brings the names in a folder to the disk, where the system can."""
     # The new name survives a power cut only once the directory is on the disk. Windows cannot open one, and some
     # network file systems refuse; the file itself is whole in any case.
     with suppress(OSError):

@@ -133,7 +133,7 @@ def test_the_number_of_episodes_is_checked(n_eval_episodes: Any) -> None:
 
 
 def test_a_slot_that_stays_empty_is_an_error_and_no_endless_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rl_framework.evaluation.evaluate._PATIENCE", 20)
+    monkeypatch.setattr("rl_framework.environment.acting._PATIENCE", 20)
     batch = open_environments([Countdown(5), Countdown(5)])
     original = batch._step
 

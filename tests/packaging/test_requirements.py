@@ -18,6 +18,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 
+# Published wheels whose metadata is rewritten in third_party/, and the extra that brings what each needs.
+REPACKAGED = {"imitation": "imitation", "d3rlpy": "offline"}
+
 
 def read(name: str) -> dict[str, Any]:
     return tomllib.loads((ROOT / name).read_text(encoding="utf-8"))
@@ -113,7 +116,11 @@ def test_lock_meets_every_declared_requirement(lock: dict[str, Any], pyproject: 
 
 
 @pytest.mark.parametrize(
-    "name", ["poetry.lock", "requirements.txt", "pyproject.toml", "third_party/imitation/pyproject.toml"]
+    "name",
+    [
+        *("poetry.lock", "requirements.txt", "pyproject.toml"),
+        *(f"third_party/{library}/pyproject.toml" for library in REPACKAGED),
+    ],
 )
 def test_no_index_and_no_path_of_a_machine(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -129,8 +136,9 @@ def test_groups_cover_every_extra(pyproject: dict[str, Any]) -> None:
     assert wanted <= groups_of(pyproject).keys()
 
 
-def test_groups_install_imitation_itself(pyproject: dict[str, Any]) -> None:
-    assert groups_of(pyproject)["imitation"] == {"path": "third_party/imitation"}
+@pytest.mark.parametrize("library", REPACKAGED)
+def test_groups_install_the_repackaged_library_itself(pyproject: dict[str, Any], library: str) -> None:
+    assert groups_of(pyproject)[library] == {"path": f"third_party/{library}"}
 
 
 def test_all_is_the_union_of_the_other_extras(pyproject: dict[str, Any]) -> None:
@@ -138,10 +146,11 @@ def test_all_is_the_union_of_the_other_extras(pyproject: dict[str, Any]) -> None
     assert set(extras.pop("all")) == set().union(*extras.values())
 
 
-def test_extra_imitation_covers_what_the_repackaged_wheel_asks_for(pyproject: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("library", "extra"), REPACKAGED.items())
+def test_extra_covers_what_the_repackaged_wheel_asks_for(pyproject: dict[str, Any], library: str, extra: str) -> None:
     project = pyproject["project"]
-    covered = [*project["dependencies"], *project["optional-dependencies"]["imitation"]]
-    asked_for = read("third_party/imitation/pyproject.toml")["project"]["dependencies"]
+    covered = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    asked_for = read(f"third_party/{library}/pyproject.toml")["project"]["dependencies"]
     names = [{canonicalize_name(Requirement(text).name) for text in texts} for texts in (covered, asked_for)]
     assert names[1] <= names[0]
 

@@ -23,10 +23,13 @@ EXTRAS = list(PROJECT["optional-dependencies"])
 
 # What the packages of each extra are imported as, where that is not their name.
 IMPORTED_AS = {
+    "dataclasses-json": "dataclasses_json",
+    "gym-notices": "gym_notices",
     "imageio-ffmpeg": "imageio_ffmpeg",
     "pillow": "PIL",
     "sb3-contrib": "sb3_contrib",
     "scikit-learn": "sklearn",
+    "typing-extensions": "typing_extensions",
 }
 
 # Every public name resolves with the dependencies of the core alone.
@@ -77,6 +80,23 @@ assert before < 0.9 < 0.95 < accuracy(), (before, accuracy())
 import imitation.algorithms.adversarial.gail, imitation.algorithms.adversarial.airl
 import imitation.algorithms.dagger, imitation.algorithms.density, imitation.algorithms.mce_irl
 import imitation.algorithms.preference_comparisons, imitation.algorithms.sqil, imitation.data.serialize
+"""
+
+# The same rule, for an algorithm of d3rlpy.
+TRAIN_OFFLINE = """
+import d3rlpy, numpy as np
+rng = np.random.default_rng(0)
+observations = rng.uniform(-1, 1, size=(256, 2)).astype(np.float32)
+actions = (observations[:, :1] > 0).astype(np.int64)
+ends = np.tile(np.arange(8) == 7, 32).astype(np.float32)
+dataset = d3rlpy.dataset.MDPDataset(observations, actions, np.zeros((256, 1), np.float32), ends)
+learner = d3rlpy.algos.DiscreteBCConfig(learning_rate=3e-3, batch_size=64).create()
+learner.build_with_dataset(dataset)
+accuracy = lambda: (learner.predict(observations) == actions[:, 0]).mean()
+before = accuracy()
+for _ in range(100):
+    learner.update(dataset.sample_transition_batch(64))
+assert before < 0.9 < 0.95 < accuracy(), (before, accuracy())
 """
 
 
@@ -141,9 +161,9 @@ def clean_python(tmp_path: Path) -> Iterator[Path]:
 def test_wheel_works_in_a_clean_environment(wheel: Path, clean_python: Path, tmp_path: Path, extra: str) -> None:
     """Installed with one extra, nothing is missing or in conflict, and everything public can be imported.
 
-    The pins of requirements.txt are constraints, so that the versions are those that were tested. For the extra
-    `imitation`, imitation itself comes after `pip check`: its published metadata asks for older libraries, which
-    `pip check` would then repeat, although it runs on these.
+    The pins of requirements.txt are constraints, so that the versions are those that were tested. For the extras
+    `imitation` and `offline`, imitation and d3rlpy themselves come after `pip check`: their published metadata asks for
+    older libraries, which `pip check` would then repeat, although they run on these.
     """
     pins = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     constraints = tmp_path / "constraints.txt"
@@ -161,5 +181,8 @@ def test_wheel_works_in_a_clean_environment(wheel: Path, clean_python: Path, tmp
     if extra in ("imitation", "all"):
         run(*pip, "install", "--quiet", "--no-deps", "imitation==1.0.1", directory=tmp_path)
         run(clean_python, "-c", TRAIN_BEHAVIOR_CLONING, directory=tmp_path)
+    if extra in ("offline", "all"):
+        run(*pip, "install", "--quiet", "--no-deps", "d3rlpy==2.8.1", directory=tmp_path)
+        run(clean_python, "-c", TRAIN_OFFLINE, directory=tmp_path)
 
     assert run(clean_python, "-c", RESOLVE_PUBLIC_NAMES, directory=tmp_path).strip() == PROJECT["version"]

@@ -173,15 +173,16 @@ class TrainableAgent(Agent, Generic[Batch]):
     def run_training(self, asked: TrainingArguments) -> None:
         """Trains as `train` was asked to: from the beginning, on from where it ended, or from a checkpoint."""
         self.kind()  # raises if the agent could not be saved afterwards
+        ours: list[Callback]
+        listeners: list[Any]
         ours, listeners = sort_callbacks(asked.connector, asked.callbacks, self.accepts_listener)
         origin = describe_arguments(asked, [*ours, *listeners])
-        saving, checkpoint = asked.periodic_checkpoint(), None
-        periodic = [callback for callback in (saving, asked.periodic_evaluation()) if callback is not None]
+        saving, evaluating = asked.periodic_checkpoint(), asked.periodic_evaluation()
+        periodic: list[Callback] = [callback for callback in (saving, evaluating) if callback is not None]
         # Interruption is last, so that everybody has heard of a boundary before training may end at it.
         interruption = Interruption(saving)
         callbacks = [*([ProgressBar()] if asked.progress_bar else []), *ours, *periodic, interruption]
-        if asked.resume_from is not None:
-            checkpoint = open_checkpoint(asked.resume_from)
+        checkpoint = None if asked.resume_from is None else open_checkpoint(asked.resume_from)
         before = {} if checkpoint is None else _training_of(checkpoint)
         fresh = asked.fresh_environments
         fresh = bool(before.get("fresh_environments")) if fresh is None else fresh

@@ -10,14 +10,16 @@ from rl_framework.bundle.checkpoint import (
     remove_old_checkpoints,
 )
 from rl_framework.bundle.format import FORMAT, FORMAT_VERSION, MIGRATIONS, Bundle, read_bundle, write_bundle
-from rl_framework.bundle.spaces import decode_space, encode_space
+from rl_framework.bundle.part import BundlePart, part_members
 from rl_framework.bundle.values import decode_value, encode_value, register_value_type
+from rl_framework.json_spaces import decode_space, encode_space
 
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "MIGRATIONS",
     "Bundle",
+    "BundlePart",
     "checkpoint_path",
     "decode_space",
     "decode_value",
@@ -25,6 +27,7 @@ __all__ = [
     "encode_value",
     "list_checkpoints",
     "open_checkpoint",
+    "part_members",
     "prepare_directory",
     "read_bundle",
     "register_value_type",

@@ -1,6 +1,6 @@
-"""Names for the classes of torch and Stable-Baselines3 that parameters usually hold.
+"""Names for the classes of torch, Stable-Baselines3 and imitation that parameters usually hold.
 
-All entries are lazy: naming them imports neither library.
+All entries are lazy: naming them imports none of the libraries.
 """
 
 from __future__ import annotations
@@ -65,5 +65,6 @@ for _name, _class in _OPTIMIZERS.items():
 optimizers.register("rmsprop_tf_like", "stable_baselines3.common.sb2_compat.rmsprop_tf_like:RMSpropTFLike")
 for _name, _class in _FEATURES_EXTRACTORS.items():
     features_extractors.register(_name, f"stable_baselines3.common.torch_layers:{_class}")
+features_extractors.register("normalize", "imitation.policies.base:NormalizeFeaturesExtractor")
 for _name, _address in _REPLAY_BUFFERS.items():
     replay_buffers.register(_name, _address)

@@ -21,7 +21,6 @@ data can pass for a tag.
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections import OrderedDict
@@ -33,15 +32,23 @@ import numpy as np
 
 from rl_framework.bundle.unsavable import class_registries, unsavable
 from rl_framework.errors import ArgumentError, BundleError, MissingExtraError, UnknownNameError, UnsavableError
+from rl_framework.json_arrays import (
+    decode_array,
+    decode_dtype,
+    decode_float,
+    decode_numbers,
+    encode_array,
+    encode_float,
+    encode_number,
+    is_plain_dtype,
+)
 
-__all__ = ["decode_array", "decode_value", "encode_array", "encode_value", "register_value_type"]
+__all__ = ["decode_value", "encode_value", "register_value_type"]
 
 # Each level may take three of JSON: {"$dict": [[key, ...
 MAXIMUM_DEPTH = 30
 MAXIMUM_ITEMS = 100_000
 
-# Of up to eight bytes, because a larger float does not survive the way through a Python float.
-_DTYPE = re.compile(r"[<>|](b1|i[1248]|u[1248]|f[248])")
 _SCALAR_TYPES = frozenset(
     (
         *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -51,7 +58,6 @@ _SCALAR_TYPES = frozenset(
 _TORCH_DTYPE = re.compile(r"bool|u?int[0-9]{1,2}|b?float[0-9]{1,2}|complex[0-9]{1,3}")
 _DEVICE = re.compile(r"[a-z]{1,20}(:[0-9]{1,4})?")
 _TAG = re.compile(r"[a-z][a-z0-9_]*")
-_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 _ValueType = tuple[type | str, Callable[[Any], Any], Callable[[Any], Any]]
 _registered: dict[str, _ValueType] = {}
@@ -107,7 +113,7 @@ def _encode(value: Any, argument: str, depth: int) -> Any:
     if kind is int:
         return _encode_int(value, argument)
     if kind is float:
-        return _encode_float(value)
+        return encode_float(value)
     if kind is list:
         return [_encode(item, f"{argument}[{index}]", depth - 1) for index, item in enumerate(value)]
     if kind is tuple:
@@ -130,10 +136,6 @@ def _encode_int(value: int, argument: str) -> int:
     return value
 
 
-def _encode_float(value: float) -> Any:
-    return value if math.isfinite(value) else {"$float": str(value)}
-
-
 def _encode_dict(value: dict[Any, Any], argument: str, depth: int) -> Any:
     keys = list(value)
     parts = {key: _encode(item, f"{argument}[{key!r}]", depth - 1) for key, item in value.items()}
@@ -146,33 +148,16 @@ def _encode_numpy(value: Any, argument: str) -> Any:
     dtype = value if isinstance(value, np.dtype) else value.dtype
     if isinstance(value, np.str_):
         return str(value)
-    if not _DTYPE.fullmatch(dtype.str) or isinstance(value, np.ma.MaskedArray):
+    if not is_plain_dtype(dtype) or isinstance(value, np.ma.MaskedArray):
         raise UnsavableError(argument, value, f"NumPy's {dtype} cannot be saved", "Use a bool, integer or float type.")
     if isinstance(value, np.dtype):
         return {"$dtype": value.str}
     if isinstance(value, np.generic):
-        return {"$scalar": {"dtype": dtype.str, "value": _encode_number(value.item())}}
+        return {"$scalar": {"dtype": dtype.str, "value": encode_number(value.item())}}
     if value.size > MAXIMUM_ITEMS:
         problem = f"an array of {value.size} numbers is too large for a parameter; at most {MAXIMUM_ITEMS} are saved"
         raise UnsavableError(argument, value, problem)
     return {"$array": encode_array(value)}
-
-
-def encode_array(array: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Turns an array of bools, integers or floats of up to eight bytes into JSON data.
-
-    Returns:
-        `dtype`, `shape`, and `values`: a flat list, or one number if all elements have the same bits.
-    """
-    flat = np.ravel(array, order="C")
-    bits = flat.view(np.uint8).reshape(flat.size, flat.itemsize)
-    uniform = flat.size > 1 and bool((bits == bits[0]).all())
-    values = _encode_number(flat[0].item()) if uniform else [_encode_number(number) for number in flat.tolist()]
-    return {"dtype": array.dtype.str, "shape": list(array.shape), "values": values}
-
-
-def _encode_number(number: Any) -> Any:
-    return _encode_float(number) if isinstance(number, float) else number
 
 
 def _encode_other(value: Any, argument: str) -> Any:
@@ -240,7 +225,7 @@ def _decode(data: Any, depth: int) -> Any:
 
 
 def _decode_float(content: Any, depth: int) -> float:
-    return _NON_FINITE[content]
+    return decode_float(content)
 
 
 def _decode_tuple(content: Any, depth: int) -> tuple[Any, ...]:
@@ -258,54 +243,15 @@ def _decode_dict(content: Any, depth: int) -> dict[Any, Any]:
 
 
 def _decode_scalar(content: Any, depth: int) -> Any:
-    dtype = _decode_dtype(content["dtype"], depth)
-    return _numbers([content["value"]], dtype)[0]
+    return decode_numbers([content["value"]], decode_dtype(content["dtype"]))[0]
+
+
+def _decode_dtype(content: Any, depth: int) -> np.dtype[Any]:
+    return decode_dtype(content)
 
 
 def _decode_array_tag(content: Any, depth: int) -> np.ndarray[Any, Any]:
     return decode_array(content, MAXIMUM_ITEMS)
-
-
-def decode_array(content: Any, maximum_items: int) -> np.ndarray[Any, Any]:
-    """Makes the array that `encode_array` was given.
-
-    Args:
-        content: JSON data, possibly from somebody else's file.
-        maximum_items: How many elements it may have.
-
-    Raises:
-        BundleError: It is malformed or too large. Malformed data may raise other exceptions too.
-    """
-    if content.keys() != {"dtype", "shape", "values"}:
-        raise BundleError("a saved array is malformed")
-    dtype = _decode_dtype(content["dtype"], 0)
-    shape, values = _list(content["shape"]), content["values"]
-    if len(shape) > 32 or not all(type(size) is int and size >= 0 for size in shape):
-        raise BundleError("a saved array has a malformed shape")
-    # Sizes next to a zero count as well: NumPy overflows on them.
-    if math.prod(max(size, 1) for size in shape) > maximum_items:
-        raise BundleError(f"a saved array has a shape of more than {maximum_items} elements")
-    count = math.prod(shape)
-    if not isinstance(values, list):
-        return np.full(shape, _numbers([values], dtype)[0], dtype)
-    if len(values) != count:
-        raise BundleError(f"a saved array has {len(values)} values for {count} places")
-    return _numbers(values, dtype).reshape(shape)
-
-
-def _numbers(values: list[Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    accepted = {"b": (bool,), "i": (int,), "u": (int,), "f": (float, int)}[dtype.kind]
-    numbers = [_decode_float(value["$float"], 0) if isinstance(value, dict) else value for value in values]
-    if not all(type(number) in accepted for number in numbers):
-        raise BundleError(f"a saved array of {dtype} holds something else")
-    with np.errstate(over="raise"):
-        return np.array(numbers, dtype)
-
-
-def _decode_dtype(content: Any, depth: int) -> np.dtype[Any]:
-    if not isinstance(content, str) or not _DTYPE.fullmatch(content):
-        raise BundleError(f"a saved value has the NumPy type {str(content)[:40]!r}, which is not allowed")
-    return np.dtype(content)
 
 
 def _decode_scalar_type(content: Any, depth: int) -> type:

@@ -16,6 +16,7 @@ from rl_framework.training import (
     TrainingEnded,
     TrainingFailed,
     TrainingStarted,
+    VideoRecorded,
 )
 
 __all__ = ["Connector"]
@@ -43,6 +44,18 @@ class Connector(Callback, ABC):
 
     def log_checkpoint(self, path: Path, timestep: int) -> None:
         """Takes note of a checkpoint on disk."""
+
+    def log_histograms(self, histograms: Mapping[str, Any], timestep: int, time: float) -> None:
+        """Records how samples are distributed.
+
+        Args:
+            histograms: Samples by name: NumPy arrays of one axis.
+            timestep: Environment steps so far.
+            time: Unix time in seconds at which they were taken.
+        """
+
+    def log_video(self, path: Path, name: str, timestep: int) -> None:
+        """Takes note of a video on disk."""
 
     def discard_after(self, timestep: int) -> None:
         """Forgets, or marks as out of date, what was recorded after a timestep.
@@ -84,7 +97,11 @@ class Connector(Callback, ABC):
             self.log_record(event.record)
         if event.metrics:
             self.log_metrics(event.metrics, event.timestep, event.time)
+        if event.histograms:
+            self.log_histograms(event.histograms, event.timestep, event.time)
         if isinstance(event, CheckpointSaved):
             self.log_checkpoint(event.path, event.timestep)
+        if isinstance(event, VideoRecorded):
+            self.log_video(event.path, event.name, event.timestep)
         if isinstance(event, TrainingEnded | TrainingFailed):
             self.flush()

@@ -12,6 +12,7 @@ from rl_framework.training.events import (
     TrainingFailed,
     TrainingStarted,
     Updated,
+    VideoRecorded,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "TrainingFailed",
     "TrainingStarted",
     "Updated",
+    "VideoRecorded",
 ]

@@ -17,6 +17,7 @@ from rl_framework.training.events import (
     TrainingFailed,
     TrainingStarted,
     Updated,
+    VideoRecorded,
 )
 
 __all__ = ["Callback", "Training"]
@@ -67,6 +68,9 @@ class Callback:
     def on_checkpoint(self, event: CheckpointSaved, training: Training) -> None:
         """A checkpoint is on disk."""
 
+    def on_video(self, event: VideoRecorded, training: Training) -> None:
+        """A video of the agent is on disk."""
+
     def on_training_end(self, event: TrainingEnded, training: Training) -> None:
         """Training is over: finished, stopped by a callback, or interrupted by the user."""
 
@@ -95,6 +99,7 @@ _METHODS: dict[type[Event], str] = {
     EpisodeEnded: "on_episode_end",
     Evaluated: "on_evaluation",
     CheckpointSaved: "on_checkpoint",
+    VideoRecorded: "on_video",
     TrainingEnded: "on_training_end",
     TrainingFailed: "on_failure",
 }

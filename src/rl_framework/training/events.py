@@ -20,6 +20,7 @@ __all__ = [
     "TrainingFailed",
     "TrainingStarted",
     "Updated",
+    "VideoRecorded",
 ]
 
 
@@ -31,11 +32,14 @@ class Event:
         timestep: Environment steps the agent has been trained on so far, over all slots and all calls of `train`.
         time: Unix time in seconds.
         metrics: Numbers to track, by names such as "train/loss".
+        histograms: Samples whose distribution is to be tracked, by names such as "rollout/action": NumPy arrays of
+            one axis.
     """
 
     timestep: int
     time: float = field(default_factory=time.time)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    histograms: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +111,19 @@ class CheckpointSaved(Event):
     """A checkpoint is on disk."""
 
     path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRecorded(Event):
+    """A video of the agent at work is on disk.
+
+    Attributes:
+        path: The file, which stays where it is.
+        name: What it shows, such as "replay".
+    """
+
+    path: Path
+    name: str = "replay"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self
@@ -12,7 +11,6 @@ import gymnasium
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from rl_framework.agent.network.features_extractor import FeaturesExtractor, resolve_features_extractor
@@ -32,16 +30,18 @@ from rl_framework.agent.reinforcement.library.parameters import (
     check_parameter_names,
     check_savable,
     local_parameters,
+    portable_parameters,
 )
 from rl_framework.agent.reinforcement.library.present_buffers import buffers_for_absence, connect_buffers
-from rl_framework.agent.reinforcement.library.size_limit import NoRolloutBuffer, limited_parameters
+from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
 from rl_framework.agent.reinforcement.library.training_state import PendingState, capture, restore
 from rl_framework.agent.reinforcement.schedules import progress_over_all_trainings
 from rl_framework.agent.reinforcement.threads import choose_threads, threads_before
+from rl_framework.agent.reinforcement.warm_start import PolicyToContinue, built_for_acting, warm_started
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.bundle import Bundle, encode_space
 from rl_framework.environment import BatchedEnvironment
-from rl_framework.environment.sb3 import SpacesOnlyVecEnv, export_to_vec_env
+from rl_framework.environment.sb3 import export_to_vec_env
 from rl_framework.errors import (
     ArgumentError,
     BundleError,
@@ -50,7 +50,7 @@ from rl_framework.errors import (
     RLFrameworkError,
     require_extra,
 )
-from rl_framework.seeding import check_seed, derive_seed, isolated_random_state
+from rl_framework.seeding import check_seed, derive_seed
 from rl_framework.training import Training
 
 __all__ = ["StableBaselinesAgent"]
@@ -382,58 +382,53 @@ class StableBaselinesAgent(Exports, RLAgent):
             space = extractor.preprocess_space(space)
         tensors, normaliser = saved_state.read_policy(bundle), saved_state.read_normaliser(bundle, config, space)
         with limited_parameters(tensors):
-            agent, algorithm = cls._from_config(config, space, normaliser, changed)
-        algorithm.env = None
-        algorithm._vec_normalize_env = None
-        saved_state.restore(bundle, config, tensors, algorithm)
-        agent._algorithm = algorithm
-        agent._spaces = (config.observation_space, config.action_space)
-        agent._normaliser = normaliser
-        agent.seed, agent.environment_id = config.seed, config.environment_id
+            agent = built_for_acting(cls, config, space, normaliser, changed)
+        saved_state.restore(bundle, config, tensors, agent.algorithm)
         return agent
 
+    # From and to other agents
+
     @classmethod
-    def _from_config(
+    def from_agent(
         cls,
-        config: saved_state.SavedConfig,
-        observation_space: spaces.Space[Any],
-        normaliser: Normaliser | None,
-        changed: dict[str, Any],
-    ) -> tuple[Self, BaseAlgorithm]:
-        """Builds the agent and its algorithm, with fresh weights and without an environment.
+        agent: Any,
+        algorithm_class: str | type[BaseAlgorithm] | None = None,
+        algorithm_parameters: dict[str, Any] | None = None,
+        environment: Any = None,
+    ) -> Self:
+        """Builds an agent that acts as another one does and can be trained on by reinforcement learning.
+
+        The policy's weights are taken over, and the statistics by which it normalises observations. Nothing else is:
+        optimizers, replay buffers and counters begin anew. A policy that was cloned has a value network that has not
+        learned yet, so the first updates may make it worse: a small learning rate helps.
 
         Args:
-            config: What the bundle says.
-            observation_space: Space of the preprocessed observations.
-            normaliser: Statistics in the bundle.
-            changed: Parameters to use instead of the stored ones.
+            agent: An `ImitationAgent` or a `StableBaselinesAgent` that was trained or loaded. It stays as it is.
+            algorithm_class: What to go on with; None: the algorithm inside, or PPO for a policy that was cloned.
+            algorithm_parameters: Of that algorithm; for the same algorithm in addition to those that it has. The
+                policy's form is the agent's.
+            environment: Where the new agent will act, for an agent whose spaces were guessed from its data: anything
+                that `train` takes.
+
+        Raises:
+            NotTrainedError: The agent has no policy yet.
+            ArgumentError: That algorithm has other networks than the agent's policy.
+            SpaceMismatchError: The agent's spaces were guessed, and those of `environment` do not fit.
         """
-        agent = cls(
-            config.algorithm,
-            {**config.algorithm_parameters, **changed},
-            config.features_extractor,
-            config.normalize_observations,
-            config.normalize_rewards,
+        return warm_started(cls, agent, algorithm_class, algorithm_parameters or {}, environment)
+
+    def policy_to_continue(self) -> PolicyToContinue:
+        """Returns what `from_agent` takes over."""
+        parameters = portable_parameters(self.algorithm_parameters)
+        return PolicyToContinue(
+            self.algorithm_class,
+            {name: value for name, value in parameters.items() if name != "seed"},
+            self.features_extractor,
+            self.normalize_observations,
+            self.normalize_rewards,
+            self.normaliser,
+            self.algorithm.policy.state_dict(),
         )
-        # While it only acts nothing is stored. Two stand for many: PPO refuses rollouts of a single transition.
-        n_environments = min(config.n_environments, 2)
-        vec_env: VecEnv = SpacesOnlyVecEnv(observation_space, config.action_space, n_environments)
-        if config.has_foreign_normaliser and normaliser is not None and normaliser.observation:
-            is_dict = isinstance(observation_space, spaces.Dict)
-            vec_env = VecNormalize(vec_env, norm_obs_keys=list(normaliser.observation) if is_dict else None)
-        else:
-            vec_env, _ = agent._normalise(vec_env)
-        off_policy = issubclass(agent.algorithm_class, OffPolicyAlgorithm)
-        name, stand_in = ("buffer_size", n_environments) if off_policy else ("rollout_buffer_class", NoRolloutBuffer)
-        stand_ins = {name: stand_in} if name in inspect.signature(agent.algorithm_class).parameters else {}
-        with isolated_random_state(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            algorithm = agent._construct(vec_env, observation_space, config.action_space, None, stand_ins)
-        algorithm.n_envs = config.n_environments
-        for name in stand_ins:
-            default = inspect.signature(agent.algorithm_class).parameters[name].default
-            setattr(algorithm, name, agent.algorithm_parameters.get(name, default))
-        return agent, algorithm
 
     def restore_members(self, bundle: Bundle, algorithm_parameters: dict[str, Any] | None) -> None:
         """Becomes the agent in the bundle."""

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from rl_framework import registry
 from rl_framework.errors import ArgumentError, UnsavableError, UnsupportedSpaceError, require_extra
 
-__all__ = ["check_spaces_supported", "name_of_algorithm", "resolve_algorithm"]
+__all__ = ["check_spaces_supported", "name_of_algorithm", "resolve_algorithm", "starts_elsewhere"]
 
 _EVERY_SPACE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
@@ -108,7 +108,7 @@ def check_spaces_supported(
             if able
             else "No algorithm here can take it; wrap the environment.",
         )
-    if _starts_elsewhere(action_space):
+    if starts_elsewhere(action_space):
         raise UnsupportedSpaceError(
             "action_space",
             action_space,
@@ -132,7 +132,7 @@ def check_spaces_supported(
                 + (" inside a Dict" if part is not observation_space else ""),
                 "Wrap the environment, for example in gymnasium.wrappers.FlattenObservation.",
             )
-        if _starts_elsewhere(part):
+        if starts_elsewhere(part):
             raise UnsupportedSpaceError(
                 "observation_space",
                 part,
@@ -148,5 +148,6 @@ def check_spaces_supported(
             )
 
 
-def _starts_elsewhere(space: spaces.Space[Any]) -> bool:
+def starts_elsewhere(space: spaces.Space[Any]) -> bool:
+    """Tells whether discrete values of a space are counted from another number than 0."""
     return isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and bool(np.any(space.start))

@@ -17,6 +17,7 @@ from rl_framework.seeding import check_seed
 
 __all__ = [
     "SavedConfig",
+    "check_tensors",
     "gsde_distribution",
     "members_of",
     "read_config",
@@ -167,7 +168,7 @@ def restore(bundle: Bundle, config: SavedConfig, tensors: dict[str, torch.Tensor
         BundleError: The tensors do not fit.
     """
     expected = algorithm.policy.state_dict()
-    _check_tensors(tensors, expected)
+    check_tensors(tensors, expected)
     algorithm.policy.load_state_dict(tensors, strict=True)
     if isinstance(getattr(algorithm, "weights", None), torch.Tensor):  # ARS learns on a copy
         algorithm.weights = torch.nn.utils.parameters_to_vector(algorithm.policy.parameters()).detach()
@@ -197,7 +198,12 @@ def _has_shape(tensor: torch.Tensor, shape: tuple[int, ...]) -> bool:
     )
 
 
-def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Checks that the tensors of a bundle are those that a network has.
+
+    Raises:
+        BundleError: One is missing, unexpected, or of another shape or type.
+    """
     differing = set(tensors) ^ set(expected)
     if differing:
         raise BundleError(f"{_POLICY}: missing or unexpected tensors: {', '.join(sorted(differing)[:5])}")

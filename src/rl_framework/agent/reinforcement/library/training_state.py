@@ -25,12 +25,12 @@ from rl_framework.agent.reinforcement.library.open_episodes import (
     replay_episodes,
     take_episodes,
 )
+from rl_framework.agent.reinforcement.library.optimizer_state import give_optimizer, take_optimizer
 from rl_framework.agent.reinforcement.library.saved_state import gsde_distribution
 from rl_framework.agent.reinforcement.library.state_checks import (
     check_generators,
     check_learner_arrays,
     check_like,
-    check_optimizer,
     checked_counter,
 )
 from rl_framework.bundle import Bundle, decode_value, encode_value
@@ -115,7 +115,7 @@ def capture(algorithm: Any, vec_env: VecEnv | None) -> dict[str, Any]:
         "layouts": {},
     }
     for name, optimizer in _optimizers(algorithm):
-        state["optimizers"][name] = _take_optimizer(name, optimizer, tensors)
+        state["optimizers"][name] = take_optimizer(name, optimizer, tensors)
     for name in algorithm._get_torch_save_params()[1]:
         if getattr(algorithm, name, None) is not None:
             tensors[f"variable/{name}"] = getattr(algorithm, name).detach()
@@ -170,7 +170,7 @@ def _restore(bundle: Bundle, algorithm: Any, vec_env: VecEnv, seed: int) -> Pend
         if hasattr(algorithm, name):
             setattr(algorithm, name, checked_counter(name, state["counters"][name], getattr(algorithm, name)))
     for name, optimizer in _optimizers(algorithm):
-        _give_optimizer(name, optimizer, state["optimizers"][name], tensors)
+        give_optimizer(name, optimizer, state["optimizers"][name], tensors)
     for name in algorithm._get_torch_save_params()[1]:
         if getattr(algorithm, name, None) is not None:
             check_like(name, tensors[f"variable/{name}"], getattr(algorithm, name))
@@ -271,49 +271,6 @@ def _optimizers(algorithm: Any) -> Iterator[tuple[str, torch.optim.Optimizer]]:
             yield name, owner
         elif isinstance(getattr(owner, "optimizer", None), torch.optim.Optimizer) and name == "policy":
             yield "policy.optimizer", owner.optimizer
-
-
-def _take_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    data = optimizer.state_dict()
-    scalars: dict[str, dict[str, Any]] = {}
-    for index, entries in data["state"].items():
-        for key, value in entries.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"optimizer/{name}/{index}/{key}"] = value.detach()
-            else:
-                scalars.setdefault(str(index), {})[key] = encode_value(value, key)
-    groups = [
-        {key: encode_value(value, key) for key, value in group.items() if key != "params"}
-        for group in data["param_groups"]
-    ]
-    return {
-        "scalars": scalars,
-        "groups": groups,
-        "parameters": [len(group["params"]) for group in data["param_groups"]],
-    }
-
-
-def _give_optimizer(
-    name: str, optimizer: torch.optim.Optimizer, saved: dict[str, Any], tensors: dict[str, torch.Tensor]
-) -> None:
-    data = optimizer.state_dict()
-    if [len(group["params"]) for group in data["param_groups"]] != saved["parameters"]:
-        raise ValueError(f"{name} has another number of parameters")
-    state: dict[int, dict[str, Any]] = {}
-    prefix = f"optimizer/{name}/"
-    for key, tensor in tensors.items():
-        if key.startswith(prefix):
-            index, _, entry = key[len(prefix) :].partition("/")
-            state.setdefault(int(index), {})[entry] = tensor
-    for index, entries in saved["scalars"].items():
-        for entry, value in entries.items():
-            state.setdefault(int(index), {})[entry] = decode_value(value)
-    groups = [
-        {**{key: decode_value(value) for key, value in group.items()}, "params": own["params"]}
-        for group, own in zip(saved["groups"], data["param_groups"], strict=True)
-    ]
-    check_optimizer(name, data, state, groups, [p for group in optimizer.param_groups for p in group["params"]])
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _recurrent_state(algorithm: Any) -> list[torch.Tensor]:

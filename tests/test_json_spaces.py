@@ -9,9 +9,9 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_framework.bundle import decode_space, encode_space
-from rl_framework.bundle import spaces as bundle_spaces
+from rl_framework import json_spaces
 from rl_framework.errors import BundleError, UnsavableError
+from rl_framework.json_spaces import decode_space, encode_space
 
 INTEGERS = np.array([[2, 3], [4, 5]])
 SPACES = [
@@ -175,9 +175,9 @@ def test_malformed_data_is_a_bundle_error_and_allocates_little(data):
 def test_the_parts_of_a_space_are_bounded_together(monkeypatch):
     part = spaces.Box(0, 1, (30,))
     data = encode_space(spaces.Tuple([part] * 3))
-    monkeypatch.setattr(bundle_spaces, "MAXIMUM_ELEMENTS", 90)
+    monkeypatch.setattr(json_spaces, "MAXIMUM_ELEMENTS", 90)
     assert len(decode_space(data)) == 3
-    monkeypatch.setattr(bundle_spaces, "MAXIMUM_ELEMENTS", 89)
+    monkeypatch.setattr(json_spaces, "MAXIMUM_ELEMENTS", 89)
     with pytest.raises(BundleError, match="elements"):
         decode_space(data)
     with pytest.raises(UnsavableError, match="elements"):

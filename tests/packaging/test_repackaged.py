@@ -1,4 +1,4 @@
-"""third_party/imitation: the published wheel with other dependencies, and nothing else changed."""
+"""third_party/: published wheels with other dependencies, and nothing else changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-FOLDER = Path(__file__).parents[2] / "third_party" / "imitation"
+THIRD_PARTY = Path(__file__).parents[2] / "third_party"
+FOLDER = THIRD_PARTY / "imitation"
+LIBRARIES = ["d3rlpy", "imitation"]
 
 METADATA = b"""Metadata-Version: 2.1
 Name: sample
@@ -217,30 +219,45 @@ def test_pip_accepts_the_wheel(backend: ModuleType, package: Path, tmp_path: Pat
     assert (target / "sample" / "__init__.py").read_bytes() == FILES["sample/__init__.py"]
 
 
-def test_pinned_wheel_is_the_declared_version() -> None:
-    tables = tomllib.loads((FOLDER / "pyproject.toml").read_text())
-    assert tables["tool"]["repackage"]["wheel"] == f"imitation-{tables['project']['version']}-py3-none-any.whl"
+def test_every_library_has_the_same_backend() -> None:
+    """A backend has to lie in the folder that it builds, and a link would not survive a source distribution."""
+    assert [path.parent.name for path in sorted(THIRD_PARTY.glob("*/pyproject.toml"))] == LIBRARIES
+    assert len({(THIRD_PARTY / library / "repackage.py").read_bytes() for library in LIBRARIES}) == 1
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_pinned_wheel_is_the_declared_version(library: str) -> None:
+    tables = tomllib.loads((THIRD_PARTY / library / "pyproject.toml").read_text())
+    assert tables["project"]["name"] == library
+    assert tables["tool"]["repackage"]["wheel"] == f"{library}-{tables['project']['version']}-py3-none-any.whl"
     assert len(bytes.fromhex(tables["tool"]["repackage"]["sha256"])) == 32
 
 
 class TestInstalled:
     """What `make install` and `poetry install` leave in the environment."""
 
-    def test_metadata_names_the_rewritten_dependencies(self) -> None:
-        project: dict[str, Any] = tomllib.loads((FOLDER / "pyproject.toml").read_text())["project"]
-        installed = importlib.metadata.requires("imitation") or []
+    @pytest.mark.parametrize("library", LIBRARIES)
+    def test_metadata_names_the_rewritten_dependencies(self, library: str) -> None:
+        project: dict[str, Any] = tomllib.loads((THIRD_PARTY / library / "pyproject.toml").read_text())["project"]
+        installed = importlib.metadata.requires(library) or []
         assert {str(Requirement(text)) for text in installed} == {
             str(Requirement(text)) for text in project["dependencies"]
         }
-        assert importlib.metadata.version("imitation") == project["version"]
+        assert importlib.metadata.version(library) == project["version"]
 
-    def test_files_are_those_of_the_published_record(self) -> None:
+    @pytest.mark.parametrize("library", LIBRARIES)
+    def test_files_are_those_of_the_published_record(self, library: str) -> None:
         """RECORD still has the published hash of each file of code, and the files have it too."""
-        files = [file for file in importlib.metadata.files("imitation") or [] if file.suffix == ".py"]
+        files = [file for file in importlib.metadata.files(library) or [] if file.suffix == ".py"]
         assert len(files) > 60
         for file in files:
             assert file.hash is not None
             assert digest(Path(str(file.locate())).read_bytes()) == f"sha256={file.hash.value}", file
+
+    def test_importing_gym_says_nothing(self) -> None:
+        """d3rlpy imports it, and Stable-Baselines3 where it is there; later gym-notices make it print."""
+        finished = subprocess.run([sys.executable, "-c", "import gym"], check=True, capture_output=True, text=True)
+        assert (finished.stdout, finished.stderr) == ("", "")
 
     def test_behavior_cloning_learns_a_rule(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """BC of the installed imitation, on the installed Stable-Baselines3 and gymnasium."""
@@ -269,3 +286,19 @@ class TestInstalled:
         learner.train(n_epochs=20, progress_bar=False)
         chosen, _ = learner.policy.predict(observations, deterministic=True)
         assert (chosen == actions).mean() > 0.95
+
+    def test_offline_algorithm_learns_a_rule(self) -> None:
+        """An algorithm of the installed d3rlpy, on the installed gymnasium."""
+        from d3rlpy.algos import DiscreteBCConfig
+        from d3rlpy.dataset import MDPDataset
+
+        rng = np.random.default_rng(0)
+        observations = rng.uniform(-1, 1, size=(256, 2)).astype(np.float32)
+        actions = (observations[:, :1] > 0).astype(np.int64)
+        ends = np.tile(np.arange(8) == 7, 32).astype(np.float32)
+        dataset = MDPDataset(observations, actions, np.zeros((256, 1), np.float32), ends)
+        learner = DiscreteBCConfig(learning_rate=3e-3, batch_size=64).create()
+        learner.build_with_dataset(dataset)
+        for _ in range(100):
+            learner.update(dataset.sample_transition_batch(64))
+        assert (learner.predict(observations) == actions[:, 0]).mean() > 0.95

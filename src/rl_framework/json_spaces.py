@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_framework.bundle.values import decode_array, encode_array
 from rl_framework.errors import BundleError, UnsavableError
+from rl_framework.json_arrays import decode_array, encode_array
 
 __all__ = ["decode_space", "encode_space"]
 

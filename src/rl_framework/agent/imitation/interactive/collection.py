@@ -1,0 +1,138 @@
+"""Rollouts in which an expert says what it would do everywhere, and the learner decides where that is.
+
+The rules are those of `InteractiveTrajectoryCollector` and `generate_trajectories` of the imitation library
+(https://imitation.readthedocs.io), which know no dict observations, action masks or empty slots, and write each episode
+to a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_framework.environment import BatchedEnvironment, SlotStep
+from rl_framework.environment.acting import Policy, choose_actions
+from rl_framework.episode import Episode
+from rl_framework.episode.observation_tree import map_leaves
+from rl_framework.episode.recording.recorder import EpisodeRecorder
+from rl_framework.errors import RLFrameworkError
+
+__all__ = ["InteractiveCollection"]
+
+_PATIENCE = 10_000
+"""Steps for which all slots may be empty."""
+
+
+class InteractiveCollection:
+    """One round of rollouts.
+
+    In every step each slot does with probability `beta` what the expert says, and else what the learner says. The
+    actions that are recorded are always the expert's.
+
+    Args:
+        batch: Where to act; every slot is reset first.
+        expert: Says what to do, deterministically.
+        act: The learner: takes a batch of observations and returns actions.
+        beta: Probability of following the expert.
+        generator: Decides whom to follow.
+        minimum_steps: The round ends when finished episodes have this many steps,
+        minimum_episodes: and are this many. Episodes that are open then are finished, so that long ones are not missed.
+
+    Attributes:
+        episodes: The finished episodes, the first that ended first, with the actions of the expert.
+    """
+
+    def __init__(
+        self,
+        batch: BatchedEnvironment,
+        expert: Policy,
+        act: Callable[[Any], NDArray[Any]],
+        beta: float,
+        generator: np.random.Generator,
+        minimum_steps: int,
+        minimum_episodes: int,
+    ) -> None:
+        self._batch, self._expert, self._act = batch, expert, act
+        self._beta, self._generator = beta, generator
+        self._minimum_steps, self._minimum_episodes = minimum_steps, minimum_episodes
+        self._recorders: dict[int, EpisodeRecorder] = {}
+        self._counted_steps = self._counted_episodes = 0
+        self.episodes: list[Episode] = []
+
+    def run(self, seed: int | None, on_step: Callable[[SlotStep], bool]) -> None:
+        """Runs the round.
+
+        Args:
+            seed: For the reset of the environments; None: their generators go on.
+            on_step: Is told of each step, and returns whether to go on.
+
+        Raises:
+            RLFrameworkError: Nobody enters any slot, or an episode ends without its last observation.
+        """
+        batch = self._batch
+        observations, _ = batch.reset_slots(seed)
+        active = np.ones(batch.num_envs, dtype=np.bool_)
+        starts, state = np.ones(batch.num_envs, dtype=np.bool_), None
+        empty_for = 0
+        while active.any():
+            asked, state = choose_actions(self._expert, batch, observations, state, starts, True)
+            recorded = np.asarray(asked)
+            step = batch.step_slots(self._mixed(recorded, observations))
+            ended = (step.terminated | step.truncated) & step.acted
+            self._record(observations, recorded, step, ended, active)
+            if not on_step(step):
+                return
+            if self._counted_steps >= self._minimum_steps and self._counted_episodes >= self._minimum_episodes:
+                active &= ~ended & step.present
+            starts = ended | ~step.acted
+            observations = step.observations
+            empty_for = 0 if step.acted.any() else empty_for + 1
+            if empty_for > _PATIENCE:
+                raise RLFrameworkError(f"nobody has been in any slot of the environment for {_PATIENCE} steps")
+
+    def _mixed(self, asked: NDArray[Any], observations: Any) -> NDArray[Any]:
+        """Returns what is done."""
+        by_learner = self._generator.uniform(0, 1, size=(len(asked),)) > self._beta
+        done = np.array(asked)
+        if by_learner.any():
+            done[by_learner] = self._act(map_leaves(lambda part: part[by_learner], observations))
+        return done
+
+    def _record(
+        self,
+        observations: Any,
+        recorded: NDArray[Any],
+        step: SlotStep,
+        ended: NDArray[np.bool_],
+        active: NDArray[np.bool_],
+    ) -> None:
+        batch = self._batch
+        for slot in map(int, np.flatnonzero(step.acted)):
+            if slot not in self._recorders:
+                self._recorders[slot] = EpisodeRecorder(batch.observation_of(observations, slot))
+            if ended[slot]:
+                shown = batch.copy_observation(_last_observation(step, slot))
+            else:
+                shown = batch.observation_of(step.observations, slot)
+            recorder = self._recorders[slot]
+            recorder.add(np.array(recorded[slot]), step.rewards[slot], shown, {})
+            if ended[slot]:
+                del self._recorders[slot]
+                episode = recorder.finish(bool(step.terminated[slot]), bool(step.truncated[slot]))
+                self.episodes.append(replace(episode, infos=None))
+                if active[slot]:
+                    self._counted_steps += len(episode)
+                    self._counted_episodes += 1
+
+
+def _last_observation(step: SlotStep, slot: int) -> Any:
+    if slot not in step.final_observations:
+        raise RLFrameworkError(
+            f"environment {slot} began its next episode without telling the last observation of the one before: "
+            "a vector environment has to put it into infos['final_obs'], a VecEnv into infos['terminal_observation']"
+        )
+    return step.final_observations[slot]

@@ -1,0 +1,1 @@
+"""How each algorithm of imitation is built, run, saved and resumed: one module a family."""

@@ -1,0 +1,1 @@
+"""Between our interface and the imitation library."""

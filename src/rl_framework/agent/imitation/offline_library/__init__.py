@@ -1,0 +1,1 @@
+"""What stands between `OfflineAgent` and d3rlpy."""

@@ -1,0 +1,1 @@
+"""What collecting episodes and playing them needs: who acts, which keys mean what, an episode while it goes on."""

@@ -26,7 +26,7 @@ def test_there_are_ten_lines() -> None:
 
 
 def test_every_block_is_run_by_a_test() -> None:
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
 
 
 def test_the_first_example_learns_and_leaves_what_it_says() -> None:
@@ -51,9 +51,20 @@ def test_the_interrupted_training_goes_on_to_the_same_weights() -> None:
     assert oldest.exists()
 
 
-def test_parameters_as_data_make_an_agent() -> None:
+def test_the_clone_of_the_expert_acts_like_it_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(ROOT / "data")
     names: dict[str, object] = {}
     exec(compile(BLOCKS[2], "README.md", "exec"), names)
+    agent, going_on = names["agent"], names["going_on"]
+    assert isinstance(agent, rl_framework.ImitationAgent)
+    assert isinstance(going_on, rl_framework.StableBaselinesAgent)
+    assert agent.evaluate("CartPole-v1", 20, deterministic=True, seed=0).mean > 450
+    assert going_on.num_timesteps == 2_048
+
+
+def test_parameters_as_data_make_an_agent() -> None:
+    names: dict[str, object] = {}
+    exec(compile(BLOCKS[3], "README.md", "exec"), names)
     agent = names["agent"]
     assert isinstance(agent, rl_framework.StableBaselinesAgent)
     agent.train("Pendulum-v1", 8, progress_bar=False, seed=0)
@@ -63,7 +74,7 @@ def test_parameters_as_data_make_an_agent() -> None:
 @pytest.mark.usefixtures("_registries_as_they_were")
 def test_a_features_extractor_is_shared_and_frozen() -> None:
     names: dict[str, object] = {}
-    exec(compile(BLOCKS[3], "README.md", "exec"), names)
+    exec(compile(BLOCKS[4], "README.md", "exec"), names)
     dqn = names["agent"]
     assert isinstance(dqn, rl_framework.StableBaselinesAgent)
     ppo = rl_framework.load_agent("first.zip")
@@ -73,7 +84,7 @@ def test_a_features_extractor_is_shared_and_frozen() -> None:
 
 def test_the_comparison_says_what_is_the_case(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
-    exec(compile(BLOCKS[4], "README.md", "exec"), names)
+    exec(compile(BLOCKS[5], "README.md", "exec"), names)
     assert names["comparison"].verdict == "a_better"  # type: ignore[attr-defined]
     assert "PPO is better than A2C" in capsys.readouterr().out
 
@@ -81,7 +92,7 @@ def test_the_comparison_says_what_is_the_case(capsys: pytest.CaptureFixture[str]
 @pytest.mark.usefixtures("_registries_as_they_were")
 def test_the_simulator_is_learned() -> None:
     names: dict[str, object] = {}
-    exec(compile(BLOCKS[5], "README.md", "exec"), names)
+    exec(compile(BLOCKS[6], "README.md", "exec"), names)
     result = names["agent"].evaluate(names["Corridor"](), 5, deterministic=True, seed=0)  # type: ignore[attr-defined, operator]
     assert result.mean == -10.0  # ten steps to the right are the best there is
 

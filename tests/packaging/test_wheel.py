@@ -82,6 +82,38 @@ import imitation.algorithms.dagger, imitation.algorithms.density, imitation.algo
 import imitation.algorithms.preference_comparisons, imitation.algorithms.sqil, imitation.data.serialize
 """
 
+# The same rule, learned by this package's own agents from recorded episodes.
+EPISODES = """
+import numpy as np
+from gymnasium import spaces
+from rl_framework import Episode, EpisodeSequence, load_agent
+rng = np.random.default_rng(0)
+def episode():
+    observations = rng.uniform(-1, 1, size=(65, 2)).astype(np.float32)
+    return Episode(observations, (observations[:-1, 0] > 0).astype(np.int64), np.zeros(64), True, False)
+spaces = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(2)
+EpisodeSequence.from_episodes([episode() for _ in range(8)], *spaces).save("episodes")
+episodes = EpisodeSequence.from_dataset("episodes")
+batch = episodes.transitions().all()
+accuracy = lambda agent: (agent.choose_action(batch.observations) == batch.actions).mean()
+"""
+TRAIN_IMITATION_AGENT = f"""{EPISODES}
+from rl_framework import ImitationAgent
+from rl_framework.agent.imitation.presets import tuned_parameters
+agent = ImitationAgent("bc", {{"optimizer_kwargs": {{"lr": 3e-3}}}})
+agent.train(episodes, total_timesteps=20_000, seed=0, progress_bar=False)
+assert accuracy(agent) > 0.95, accuracy(agent)
+assert accuracy(load_agent(agent.save_to_file("agent.zip"))) == accuracy(agent)
+assert tuned_parameters("bc", "seals/Hopper-v1")
+"""
+TRAIN_OFFLINE_AGENT = f"""{EPISODES}
+from rl_framework import OfflineAgent
+agent = OfflineAgent("bc", {{"learning_rate": 3e-3, "batch_size": 64}})
+agent.train(episodes, total_timesteps=20_000, seed=0, progress_bar=False)
+assert accuracy(agent) > 0.95, accuracy(agent)
+assert accuracy(load_agent(agent.save_to_file("agent.zip"))) == accuracy(agent)
+"""
+
 # The same rule, for an algorithm of d3rlpy.
 TRAIN_OFFLINE = """
 import d3rlpy, numpy as np
@@ -181,8 +213,11 @@ def test_wheel_works_in_a_clean_environment(wheel: Path, clean_python: Path, tmp
     if extra in ("imitation", "all"):
         run(*pip, "install", "--quiet", "--no-deps", "imitation==1.0.1", directory=tmp_path)
         run(clean_python, "-c", TRAIN_BEHAVIOR_CLONING, directory=tmp_path)
+        run(clean_python, "-c", TRAIN_IMITATION_AGENT, directory=tmp_path)
+        shutil.rmtree(tmp_path / "episodes")
     if extra in ("offline", "all"):
         run(*pip, "install", "--quiet", "--no-deps", "d3rlpy==2.8.1", directory=tmp_path)
         run(clean_python, "-c", TRAIN_OFFLINE, directory=tmp_path)
+        run(clean_python, "-c", TRAIN_OFFLINE_AGENT, directory=tmp_path)
 
     assert run(clean_python, "-c", RESOLVE_PUBLIC_NAMES, directory=tmp_path).strip() == PROJECT["version"]

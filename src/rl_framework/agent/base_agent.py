@@ -170,7 +170,7 @@ class Agent(ABC):
                 raise ArgumentError(
                     "action_masks", action_masks, "this agent does not use them", 'Train "maskable_ppo", which does.'
                 )
-            action_masks = np.asarray(action_masks, dtype=np.bool_)[None] if single else action_masks
+            action_masks = _as_masks(action_masks, self.action_space, single, _batch_size(batch))
         previous = None if state is STATELESS else state
         actions, next_state = self.predict(batch, previous, starts, deterministic, action_masks)
         action = actions
@@ -336,6 +336,26 @@ class Agent(ABC):
             single = all(is_single for _, is_single in parts.values())
             return {key: part for key, (part, _) in parts.items()}, single
         return _leaf_as_batch(observation, space, "observation")
+
+
+def _batch_size(batch: Any) -> int:
+    return len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
+
+
+def _as_masks(masks: Any, space: gymnasium.Space[Any], single: bool, batch_size: int) -> Any:
+    masks = np.asarray(masks, dtype=np.bool_)
+    masks = masks[None] if single and masks.ndim == 1 else masks
+    width = 0
+    if isinstance(space, spaces.Discrete):
+        width = int(space.n)
+    elif isinstance(space, spaces.MultiDiscrete):
+        width = int(space.nvec.sum())
+    elif isinstance(space, spaces.MultiBinary):
+        width = 2 * int(np.prod(space.shape))
+    if width and masks.shape != (batch_size, width):
+        wanted = (width,) if single else (batch_size, width)
+        raise ArgumentError("action_masks", masks, f"has shape {masks.shape}", f"For {space} give {wanted}.")
+    return masks
 
 
 def _leaf_as_batch(observation: Any, space: gymnasium.Space[Any], argument: str) -> tuple[Any, bool]:

@@ -243,6 +243,11 @@ def test_choosing_an_action_obeys_the_mask():
         assert agent.choose_action(observation, action_masks=mask) == allowed
         assert agent.choose_action(observation, False, action_masks=mask.tolist()) == allowed
     assert agent.choose_action([observation] * 4, action_masks=np.eye(4, dtype=bool)).tolist() == [0, 1, 2, 3]
+    for wrong in (np.ones(3, bool), np.ones((2, 4), bool), True):
+        with pytest.raises(ArgumentError, match="action_masks"):
+            agent.choose_action(observation, action_masks=wrong)
+    with pytest.raises(ArgumentError, match=r"give \(4, 4\)"):
+        agent.choose_action([observation] * 4, action_masks=np.ones(4, bool))
     action, state = agent.choose_action(observation, state=None, action_masks=np.arange(4) == 2)
     assert (action, state) == (2, None)
     assert agent.choose_action(observation) in range(4)  # without a mask everything is allowed

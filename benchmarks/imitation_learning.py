@@ -40,24 +40,33 @@ EVALUATION_EPISODES = 56
 BEGIN, END = "<!-- tables: written by imitation_learning.py --report -->", "<!-- end of tables -->"
 
 
-def train_and_evaluate(preset: Preset, expert_folder: Path, seed: int, timesteps: int | None) -> dict[str, Any]:
-    """Trains and evaluates one agent.
+def train_and_evaluate(
+    preset: Preset, expert_folder: Path, checkpoints: Path, seed: int, timesteps: int | None
+) -> dict[str, Any]:
+    """Trains and evaluates one agent, or goes on training it where it was interrupted or where a shorter run ended.
 
     Args:
         preset: What to train.
         expert_folder: With `expert.zip` and `episodes`.
+        checkpoints: Folder for the checkpoints of all runs.
         seed: Of the training; the evaluation has its own.
         timesteps: How long; None: as long as the preset says.
 
     Returns:
         The line for `imitation_learning.json`.
     """
-    episodes = EpisodeSequence.load(expert_folder / "episodes")
-    published = preset.total_timesteps(episodes.n_transitions)
+    recorded = EpisodeSequence.load(expert_folder / "episodes")
+    published = preset.total_timesteps(recorded.n_transitions)
+    # The published DAgger begins with nothing and asks the expert for all of it.
+    episodes = None if preset.algorithm == "dagger" else recorded
     parameters = dict(preset.algorithm_parameters)
     acting: dict[str, Any] = {}
     if preset.algorithm != "bc":
         acting = {"training_environments": preset.environment, "n_environments": preset.training["n_environments"]}
+    if preset.algorithm in ("gail", "airl"):
+        folder = checkpoints / f"{preset.algorithm}-{preset.environment.replace('/', '-')}-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        acting |= {"checkpoint_every": 100_000, "checkpoint_directory": folder, "resume_from": folder, "keep_last": 2}
     if preset.algorithm == "dagger":
         parameters["expert_policy"] = load_agent(expert_folder / "expert.zip")
     agent = ImitationAgent(preset.algorithm, parameters)
@@ -71,7 +80,7 @@ def train_and_evaluate(preset: Preset, expert_folder: Path, seed: int, timesteps
         "seed": seed,
         "timesteps": timesteps or published,
         "timesteps_of_preset": published,
-        "expert_episodes": len(episodes),
+        "expert_episodes": 0 if episodes is None else len(episodes),
         "return": round(result.mean, 2),
         "std": round(result.std, 2),
         "n_episodes": result.n_episodes,
@@ -181,6 +190,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--timesteps", type=int, help="environment steps of each run; without it as in the preset")
     parser.add_argument("--experts", type=Path, default=DEFAULT_DIRECTORY, help="what imitation_experts.py wrote")
+    parser.add_argument("--checkpoints", type=Path, default=Path("runs/imitation_learning"))
     parser.add_argument("--report", action="store_true", help="only write the tables")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -189,16 +199,18 @@ def main() -> None:
         for environment in arguments.environments:
             for algorithm in arguments.algorithms:
                 for seed in arguments.seeds:
-                    run(algorithm, environment, seed, arguments.timesteps, arguments.experts)
+                    run(algorithm, environment, seed, arguments)
     write_tables()
 
 
-def run(algorithm: str, environment: str, seed: int, timesteps: int | None, experts: Path) -> None:
+def run(algorithm: str, environment: str, seed: int, arguments: argparse.Namespace) -> None:
     """Does one run, unless it is stored already."""
+    timesteps, folder = arguments.timesteps, folder_of(arguments.experts, environment)
     stored = [line for line in read_results() if (line["algorithm"], line["environment"]) == (algorithm, environment)]
     if any(line["seed"] == seed and line["timesteps"] == (timesteps or line["timesteps_of_preset"]) for line in stored):
         return
-    line = train_and_evaluate(tuned_preset(algorithm, environment), folder_of(experts, environment), seed, timesteps)
+    preset = tuned_preset(algorithm, environment)
+    line = train_and_evaluate(preset, folder, arguments.checkpoints, seed, timesteps)
     add_result(line)
     print(json.dumps(line), flush=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
+from pathlib import Path
 
 __all__ = [
     "ArgumentError",
@@ -137,7 +138,15 @@ class ConnectorError(RLFrameworkError):
 
 
 class RecordingError(RLFrameworkError):
-    """A video could not be recorded."""
+    """A video could not be recorded.
+
+    Attributes:
+        partial: The file with what was filmed before the failure, which can be played, or None if there is none.
+    """
+
+    def __init__(self, message: str, partial: Path | None = None) -> None:
+        self.partial = partial
+        super().__init__(message)
 
 
 # What a user has to type for each optional part. The second entry is a further line for what an extra cannot say.
@@ -145,7 +154,9 @@ _IMITATION_LINE = "pip install --no-deps imitation==1.0.1"
 _D3RLPY_LINE = "pip install --no-deps d3rlpy==2.8.1"
 _EXTRAS: dict[str, tuple[str, ...]] = {
     "classic-control": (),
+    "clearml": (),
     "contrib": (),
+    "huggingface": (),
     "imitation": (_IMITATION_LINE,),
     "minari": (),
     "offline": (_D3RLPY_LINE,),

@@ -126,17 +126,48 @@ class SimulatorError(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["video.mp4", "video.gif"])
-@pytest.mark.parametrize("good_frames", [0, 7])
-def test_a_failure_in_the_middle_leaves_what_was_there(tmp_path, name, good_frames):
-    def breaking():
-        yield from moving_square(good_frames)
-        raise SimulatorError("the simulator is gone")
+def breaking(good_frames):
+    yield from moving_square(good_frames)
+    raise SimulatorError("the simulator is gone")
 
-    (tmp_path / name).write_bytes(b"old")
-    with pytest.raises(RecordingError, match=f"after {good_frames} frames.*the simulator is gone") as caught:
-        encode_video(breaking(), tmp_path / name)
+
+def decode(path):
+    return (decode_mp4 if path.suffix == ".mp4" else decode_gif)(path)[1]
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "video.gif"])
+def test_a_failure_in_the_middle_leaves_a_playable_file_of_what_came_before(tmp_path, name):
+    with pytest.raises(RecordingError, match=r"after 7 frames.*the simulator is gone") as caught:
+        encode_video(breaking(7), tmp_path / name)
     assert isinstance(caught.value.__cause__, SimulatorError)
+    assert str(tmp_path / name) in str(caught.value)
+    assert caught.value.partial == tmp_path / name
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    shown = decode(tmp_path / name)
+    assert len(shown) == 7
+    assert np.abs(shown[6].astype(int) - list(moving_square(7))[6]).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "video.gif"])
+def test_a_failure_never_replaces_an_older_video(tmp_path, name):
+    (tmp_path / name).write_bytes(b"old")
+    for _ in range(2):
+        with pytest.raises(RecordingError, match="after 7 frames"):
+            encode_video(breaking(7), tmp_path / name)
+    stem, ending = name.split(".")
+    partials = [f"{stem}.partial.{ending}", f"{stem}.partial-2.{ending}"]
+    assert {file.name for file in tmp_path.iterdir()} == {name, *partials}
+    assert (tmp_path / name).read_bytes() == b"old"
+    assert [len(decode(tmp_path / partial)) for partial in partials] == [7, 7]
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "video.gif"])
+def test_a_failure_before_the_first_frame_touches_no_file(tmp_path, name):
+    (tmp_path / name).write_bytes(b"old")
+    with pytest.raises(RecordingError, match=r"after 0 frames.*the simulator is gone") as caught:
+        encode_video(breaking(0), tmp_path / name)
+    assert isinstance(caught.value.__cause__, SimulatorError)
+    assert caught.value.partial is None
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {name: b"old"}
 
 
@@ -159,7 +190,6 @@ def test_an_interrupt_passes_and_leaves_nothing(tmp_path, name):
         ([None], "a NoneType"),
         ([np.zeros((4, 4, 2), dtype=np.uint8)], r"shape \(4, 4, 2\)"),
         ([np.zeros((0, 4, 3), dtype=np.uint8)], r"shape \(0, 4, 3\)"),
-        ([np.zeros((4, 4, 3), dtype=np.uint8), np.zeros((4, 6, 3), dtype=np.uint8)], "frame 1 .* same size"),
     ],
 )
 def test_what_is_no_frame_is_refused(tmp_path, frames, said):
@@ -169,20 +199,64 @@ def test_what_is_no_frame_is_refused(tmp_path, frames, said):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["video.mp4", "video.gif"])
+def test_frames_of_another_size_end_the_video_and_are_named(tmp_path, name):
+    frames = [np.zeros((4, 4, 3), dtype=np.uint8), np.zeros((4, 6, 3), dtype=np.uint8)]
+    with pytest.raises(RecordingError, match=r"frame 1 .* same size"):
+        encode_video(frames, tmp_path / name)
+    assert len(decode(tmp_path / name)) == 1
+
+
 @pytest.mark.parametrize("after_frames", [0, 3, 4])
 def test_an_encoder_that_dies_is_an_error_and_not_a_broken_file(tmp_path, monkeypatch, after_frames):
     """ffmpeg is replaced by a program that ends early, as it does when the disk is full."""
     program = tmp_path / "ffmpeg"
     size = after_frames * 48 * 64 * 3
-    broken = 'for last; do :; done; printf "a video without its end" >"$last"'
-    program.write_text(f"#!/bin/sh\n{broken}\nhead -c {size} >/dev/null\nexit 1\n")
+    broken = 'for last; do :; done; printf "a video without its end" >"${last#file:}"'
+    last_words = 'echo "No space left on device" >&2'
+    program.write_text(f"#!/bin/sh\n{broken}\nhead -c {size} >/dev/null\n{last_words}\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(imageio_ffmpeg._io, "get_ffmpeg_exe", lambda: str(program))
-    monkeypatch.setattr(imageio_ffmpeg._io, "get_first_available_h264_encoder", lambda: "libx264")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
     folder = tmp_path / "videos"
-    with pytest.raises(RecordingError):
+    with pytest.raises(RecordingError, match="No space left on device"):
         encode_video(moving_square(4), folder / "video.mp4")
     assert list(folder.iterdir()) == []
+
+
+def _wrapper(tmp_path, name):
+    """A program that notes that it was called, and is ffmpeg."""
+    program, note = tmp_path / name, tmp_path / f"{name} was called"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\ntouch "{note}"\nexec "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n')
+    program.chmod(0o755)
+    return program, note
+
+
+@pytest.mark.parametrize("asked", ["system", "a path", "the environment variable"])
+def test_another_ffmpeg_is_used_when_asked(tmp_path, monkeypatch, asked):
+    program, note = _wrapper(tmp_path, "ffmpeg")
+    if asked == "system":
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    elif asked == "the environment variable":
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    ffmpeg = {"system": "system", "a path": program}.get(asked)
+    path = encode_video(moving_square(3), tmp_path / "video.mp4", ffmpeg=ffmpeg)
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
+    assert note.exists()
+    assert len(decode_mp4(path)[1]) == 3
+
+
+@pytest.mark.parametrize("ffmpeg", ["system", "/nowhere/ffmpeg"])
+def test_an_ffmpeg_that_is_not_there_is_named(tmp_path, monkeypatch, ffmpeg):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ArgumentError, match="no such program") as caught:
+        encode_video(moving_square(3), tmp_path / "video.mp4", ffmpeg=ffmpeg)
+    assert caught.value.argument == "ffmpeg"
+
+
+def test_no_system_ffmpeg_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert len(decode_mp4(encode_video(moving_square(3), tmp_path / "video.mp4"))[1]) == 3
 
 
 @pytest.mark.parametrize("name", ["video.avi", "video", "video.mp4.zip"])

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from rl_framework import registry
 from rl_framework.agent.record import versions_of_libraries
@@ -112,6 +113,22 @@ class Agent(ABC):
     def random_generator_owners(self) -> list[Any]:
         """Returns the objects whose `np_random` the policy draws from when it samples actions."""
         return []
+
+    def estimate_value(self, observations: Any) -> NDArray[np.float64] | None:
+        """Returns what the agent expects to earn from here on, by its own account, for people to look at.
+
+        Args:
+            observations: Batched observation, as the environment gives it.
+
+        Returns:
+            Shape `(batch,)`: discounted, in units of the rewards that it was trained on (which may be normalised);
+            None if it estimates no values.
+        """
+        return None
+
+    def optimizers(self) -> dict[str, Any]:
+        """Returns the `torch.optim.Optimizer` of each network that is being trained, by name, such as "policy"."""
+        return {}
 
     # What everybody uses
 

@@ -20,6 +20,7 @@ from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.door import VECTORIZATIONS, can_be_made_afresh, environment_id_of, open_environments
 from rl_framework.errors import ArgumentError, SeedConflictError
 from rl_framework.progress import in_notebook
+from rl_framework.secrecy import redact_values
 from rl_framework.seeding import derive_seed, fresh_seed
 from rl_framework.training import Callback, ProgressBar, Training, TrainingEnded, TrainingStarted
 
@@ -264,7 +265,8 @@ class TrainableAgent(Agent, Generic[Batch]):
         return write_bundle(path, kind=self.kind(), members=members, information=information)
 
     def _run(self, batch: Batch, training: Training, listeners: Sequence[Any], origin: dict[str, Any]) -> None:
-        record = training.record = {**self._record(batch, training.seed), "start": training.start, **origin}
+        record = {**self._record(batch, training.seed), "start": training.start, **origin}
+        record = training.record = redact_values(record)  # arguments of environments may hold tokens
         self._runs = (*self._runs, record)
         self._batch = batch
         interrupted = False

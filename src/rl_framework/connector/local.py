@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time as clock
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,8 +28,8 @@ class LocalConnector(Connector):
     """Keeps a run in a folder of its own.
 
     The folder holds `record.json` (what was trained, with seeds, versions and automatic choices; one entry for each
-    call of `train`), `metrics.jsonl`, and after `upload` also `agent.zip`, `learning_curve.png`, `evaluation.json`
-    and `replay.mp4`.
+    call of `train`), `metrics.jsonl`, `histograms.jsonl` (see `rl_framework.training.metrics`), `videos/`, and after
+    `upload` also `agent.zip`, `learning_curve.png`, `evaluation.json` and `replay.mp4`.
 
     Args:
         directory: The folder. One that exists is continued. None: a new one under `root`, never one that exists; but
@@ -59,6 +60,7 @@ class LocalConnector(Connector):
             self.directory.mkdir(parents=True, exist_ok=True)
         self.video_length = video_length
         self._writer: MetricsWriter | None = None
+        self._histogram_writer: MetricsWriter | None = None
         self._disk_failed = False
 
     @property
@@ -66,20 +68,48 @@ class LocalConnector(Connector):
         """The metrics file, JSON Lines; see `rl_framework.training.metrics`."""
         return self.directory / "metrics.jsonl"
 
+    @property
+    def histograms_path(self) -> Path:
+        """The file of histograms, JSON Lines; see `rl_framework.training.metrics`."""
+        return self.directory / "histograms.jsonl"
+
+    @property
+    def videos_directory(self) -> Path:
+        """Where videos are kept; made when there is one."""
+        return self.directory / "videos"
+
     def log_metrics(self, metrics: Mapping[str, float], timestep: int, time: float) -> None:
         """Appends a line to the metrics file; a full disk does not end the training, and the line is kept for later."""
         if self._writer is None:
             self._writer = MetricsWriter(self.metrics_path)
-        with self._enduring_full_disks():
+        with self._enduring_full_disks(self.metrics_path):
             self._writer.write(timestep, metrics, time)
 
+    def log_histograms(self, histograms: Mapping[str, Any], timestep: int, time: float) -> None:
+        """Appends a line with at most 64 counts for each; a full disk is endured as with metrics."""
+        if self._histogram_writer is None:
+            self._histogram_writer = MetricsWriter(self.histograms_path)
+        with self._enduring_full_disks(self.histograms_path):
+            self._histogram_writer.write(timestep, {}, time, histograms)
+
+    def log_video(self, path: Path, name: str, timestep: int) -> None:
+        """Copies a video into the folder `videos`, unless it is there already; a full disk is logged."""
+        if path.resolve().is_relative_to(self.directory.resolve()):
+            return
+        copy = self.videos_directory / f"{name.replace('/', '_')}_{timestep:09d}{path.suffix}"
+        try:
+            with written_whole(copy) as temporary:
+                shutil.copyfile(path, temporary)
+        except OSError as error:
+            logger.error("the video %s could not be copied to %s: %s", path, copy, error)
+
     @contextmanager
-    def _enduring_full_disks(self) -> Iterator[None]:
+    def _enduring_full_disks(self, path: Path) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             if not self._disk_failed:
-                logger.error("%s cannot be written: %s. It is tried again", self.metrics_path, error)
+                logger.error("%s cannot be written: %s. It is tried again", path, error)
             self._disk_failed = True
         else:
             self._disk_failed = False
@@ -107,9 +137,10 @@ class LocalConnector(Connector):
             unused.rmdir()
 
     def discard_after(self, timestep: int) -> None:
-        """Moves the metrics after a timestep to `metrics.discarded.jsonl`."""
+        """Moves the metrics and histograms after a timestep to `*.discarded.jsonl`."""
         self.flush()
         discard_after(self.metrics_path, timestep)
+        discard_after(self.histograms_path, timestep)
 
     def log_evaluation(self, result: EvaluationResult) -> None:
         """Keeps the result of a final evaluation."""
@@ -118,11 +149,15 @@ class LocalConnector(Connector):
         _write_json(self.directory / "evaluation.json", {**summary, **result.to_dict()})
 
     def flush(self) -> None:
-        """Closes the metrics file; the next number opens it again."""
+        """Closes the files of metrics and histograms; the next number opens them again."""
         if self._writer is not None:
-            with self._enduring_full_disks():
+            with self._enduring_full_disks(self.metrics_path):
                 self._writer.close()
                 self._writer = None
+        if self._histogram_writer is not None:
+            with self._enduring_full_disks(self.histograms_path):
+                self._histogram_writer.close()
+                self._histogram_writer = None
 
     def upload(self, agent: Any, *, video_recording_environment: Any = None) -> Path:
         """Saves the agent, the learning curve and, given an environment, a replay.

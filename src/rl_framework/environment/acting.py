@@ -134,9 +134,12 @@ def act_for_episodes(
         counting = step.acted & (done < quotas)
         # A slot that somebody enters begins an episode too.
         episode_starts = step.terminated | step.truncated | ~step.acted
+        if step.pending is not None:
+            episode_starts &= ~step.pending
         ended = counting & (step.terminated | step.truncated)
         done += ended
-        yield ActedStep(np.flatnonzero(counting), observations, actions, step, np.flatnonzero(ended))
+        made_with = actions if step.actions is None else step.actions
+        yield ActedStep(np.flatnonzero(counting), observations, made_with, step, np.flatnonzero(ended))
         observations = step.observations
         absent_for = np.where(step.present, 0, absent_for + 1)
         waiting = (absent_for > _PATIENCE) & (done < quotas)

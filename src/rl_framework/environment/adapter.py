@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import gymnasium
@@ -117,9 +119,12 @@ class MultiSlotAdapter(EnvironmentAdapter):
 
     Attributes:
         n_slots: How many agents at most; set it in `setup`.
+        waits: Whether `reset` and `step` wait for another process. Several such worlds are stepped at the same time,
+            each in a thread of its own.
     """
 
     n_slots: int
+    waits: ClassVar[bool] = False
 
     @abstractmethod
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -141,6 +146,7 @@ class MultiSlotAdapter(EnvironmentAdapter):
         Returns:
             A `SlotStep` whose `observations` is a list of `n_slots` of the simulator's observations. The adapter
             itself starts the next episode of a slot in the same step, or leaves the slot empty (`present` False).
+            Agents need not all act at the same time: see `SlotStep.pending`.
         """
 
 
@@ -219,35 +225,52 @@ class AdaptedSlots(BatchedEnvironment):
         self.vectorization = "adapter"
         self.vectorization_reason = "the adapter has a slot for every agent"
         self._owned = list(owned)
+        self._pending = np.zeros(self.num_envs, dtype=np.bool_)
+        self._decided: Any = None  # the actions of those who are pending
+        self._threads: ThreadPoolExecutor | None = None
+        if len(adapters) > 1 and all(adapter.waits for adapter in adapters):
+            self._threads = ThreadPoolExecutor(len(adapters), thread_name_prefix="adapter")
 
     def _reset(self, seeds: list[int | None], options: dict[str, Any] | None) -> tuple[Any, list[dict[str, Any]]]:
         observations: list[Any] = []
         infos: list[dict[str, Any]] = []
         masks: list[NDArray[np.bool_]] = []
-        for adapter, where in zip(self.adapters, self._slices, strict=True):
-            raw, raw_infos, present = adapter.reset(seed=seeds[where.start], options=options)
+
+        def reset(adapter: MultiSlotAdapter, where: slice) -> Any:
+            return adapter.reset(seed=seeds[where.start], options=options)
+
+        begun = self._for_each(reset)
+        for adapter, (raw, raw_infos, present) in zip(self.adapters, begun, strict=True):
             observations += [adapter.get_observation(observation) for observation in raw]
             infos += [copy_info(info) for info in raw_infos]
             masks.append(np.asarray(present, dtype=np.bool_))
         self.present = np.concatenate(masks)
+        self._pending[:] = False
         return self.stack(observations), infos
 
     def _step(self, actions: Any) -> SlotStep:
-        acted = self.present
-        actions = self.split_actions(actions)
-        steps, observations = [], []
+        decided = self.present
+        taken, actions = actions, self.split_actions(actions)
+        observations = []
         final_observations: dict[int, Any] = {}
         reset_infos: dict[int, dict[str, Any]] = {}
-        for adapter, where in zip(self.adapters, self._slices, strict=True):
+
+        def advance(adapter: MultiSlotAdapter, where: slice) -> SlotStep:
             slots = range(where.start, where.stop)
-            step = adapter.step([adapter.get_action(actions[i]) if acted[i] else None for i in slots])
-            steps.append(step)
+            return adapter.step([adapter.get_action(actions[i]) if decided[i] else None for i in slots])
+
+        steps = self._for_each(advance)
+        for adapter, where, step in zip(self.adapters, self._slices, steps, strict=True):
             observations += [adapter.get_observation(observation) for observation in step.observations]
             for index, observation in step.final_observations.items():
                 final = self.copy_observation(adapter.get_observation(observation))
                 final_observations[where.start + index] = final
             reset_infos |= {where.start + index: copy_info(info) for index, info in step.reset_infos.items()}
         self.present = np.concatenate([np.asarray(step.present, dtype=np.bool_) for step in steps])
+        waited = self._pending
+        self._pending = self._pending_after(steps, decided | waited)
+        acted = (decided | waited) & ~self._pending
+        made_with = self._actions_of(taken, decided, waited & acted)
         terminated = np.concatenate([step.terminated for step in steps]) & acted
         truncated = np.concatenate([step.truncated for step in steps]) & acted
         left = acted & ~self.present & ~terminated & ~truncated
@@ -273,7 +296,42 @@ class AdaptedSlots(BatchedEnvironment):
             present=self.present,
             final_observations=final_observations,
             reset_infos=reset_infos,
+            pending=self._pending if self._pending.any() else None,
+            actions=made_with,
         )
+
+    def _for_each(self, call: Callable[[MultiSlotAdapter, slice], Any]) -> list[Any]:
+        if self._threads is None:
+            return [call(*pair) for pair in zip(self.adapters, self._slices, strict=True)]
+        return list(self._threads.map(call, self.adapters, self._slices))
+
+    def _pending_after(self, steps: Sequence[SlotStep], open_decisions: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if all(step.pending is None for step in steps):
+            return np.zeros(self.num_envs, dtype=np.bool_)
+        parts = [
+            np.zeros(len(step.present), dtype=np.bool_) if step.pending is None else np.asarray(step.pending)
+            for step in steps
+        ]
+        pending: NDArray[np.bool_] = np.concatenate(parts) & open_decisions
+        wrong = pending & (self.present | np.concatenate([step.terminated | step.truncated for step in steps]))
+        if wrong.any():
+            raise RLFrameworkError(
+                f"the adapter says that slot {int(np.flatnonzero(wrong)[0])} is pending, and also that it is present "
+                "or ended: an agent that is asked again, or ends, has been told what came of its action"
+            )
+        return pending
+
+    def _actions_of(self, taken: Any, decided: NDArray[np.bool_], late: NDArray[np.bool_]) -> Any:
+        """Keeps the actions of who is pending; returns those of all transitions, or None if nobody's came late."""
+        if not self._pending.any() and not late.any():
+            return None
+        made_with = deepcopy(taken)
+        if late.any():
+            _copy_rows(self._decided, made_with, late)
+        if self._decided is None:
+            self._decided = deepcopy(taken)
+        _copy_rows(taken, self._decided, decided & self._pending)
+        return made_with if late.any() else None
 
     def render_slots(self) -> list[Any]:
         """Returns one frame an adapter, at the adapter's first slot."""
@@ -312,3 +370,16 @@ class AdaptedSlots(BatchedEnvironment):
         for adapter, owned in zip(self.adapters, self._owned, strict=True):
             if owned:
                 adapter.close()
+        if self._threads is not None:
+            self._threads.shutdown()
+
+
+def _copy_rows(source: Any, target: Any, rows: NDArray[np.bool_]) -> None:
+    if isinstance(source, dict):
+        for key in source:
+            _copy_rows(source[key], target[key], rows)
+    elif isinstance(source, tuple):
+        for one, other in zip(source, target, strict=True):
+            _copy_rows(one, other, rows)
+    else:
+        target[rows] = np.asarray(source)[rows]

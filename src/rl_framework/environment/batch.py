@@ -23,6 +23,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 from numpy.typing import NDArray
 
 from rl_framework.environment.replay import OpenEpisode, Replayed
+from rl_framework.environment.step_metrics import EPISODE_METRICS_KEY, StepMetrics
 from rl_framework.errors import ArgumentError, NonFiniteError, shorten
 
 __all__ = ["RAW_RETURN_KEY", "BatchedEnvironment", "SlotStep", "copy_info"]
@@ -45,12 +46,18 @@ class SlotStep:
         truncated: Shape `(num_envs,)`, bool: the episode was cut, for example by a time limit.
         infos: One dictionary a slot, of the transition that was just made; the environment keeps no hold of it.
             When an episode ended it has the entry `"episode"`: `{"r": undiscounted return before reward wrappers,
-            "l": length in steps, "t": seconds}`.
+            "l": length in steps, "t": seconds}`, and `"episode_metrics"` if there were any; see `step_metrics`.
         final_observations: The last observation of each episode that ended, by slot.
         reset_infos: The info that came with the reset of each slot whose episode ended.
         acted: Shape `(num_envs,)`, bool: whether somebody was in the slot to act, that is, whether this row is a
             transition. Rows where it is False must not be learned from or counted.
         present: Shape `(num_envs,)`, bool: whether somebody is in the slot now and will act next.
+        pending: Shape `(num_envs,)`, bool, or None where that never happens: who has acted and will be told what came
+            of it in a later step, because others decide in between. Such a row is no transition yet (`acted` and
+            `present` are False) and repeats the observation that was acted on; it is one in the step in which the
+            agent is asked again or its episode ends, with the reward since it acted.
+        actions: Batched action that the transitions of this step were made with, where some of them were pending;
+            None: the one that was given to the step.
     """
 
     observations: Any
@@ -62,6 +69,8 @@ class SlotStep:
     present: NDArray[np.bool_]
     final_observations: dict[int, Any] = field(default_factory=dict)
     reset_infos: dict[int, dict[str, Any]] = field(default_factory=dict)
+    pending: NDArray[np.bool_] | None = None
+    actions: Any = None
 
 
 class BatchedEnvironment(VectorEnv[Any, Any, Any]):
@@ -106,6 +115,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         self.step_count = 0
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, dtype=np.int64)
+        self._step_metrics = StepMetrics(num_envs)
         self._started = time.time()
         self.latest_observations: Any = None
         self._latest_infos: tuple[list[dict[str, Any]], dict[int, dict[str, Any]]] = ([{}] * num_envs, {})
@@ -201,6 +211,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         self.seconds_stepping = 0.0
         self._returns[:] = 0.0
         self._lengths[:] = 0
+        self._step_metrics.clear()
         self._started = time.time()
         observations, infos = self._reset(seeds, options)
         self._latest_infos, self.latest_observations = (infos, {}), observations
@@ -234,6 +245,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         else:
             self._returns += step.rewards
             self._lengths += 1
+        self._step_metrics.add(step.infos, step.acted if self.may_be_absent else None)
         raw_returns = [info.pop(RAW_RETURN_KEY, None) for info in step.infos]
         if self.may_have_finished(step):
             finished = step.terminated | step.truncated
@@ -270,6 +282,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
             for reward in slot.rewards:  # in this order, so that the sum is the same to the last bit
                 self._returns[index] += reward
             self._lengths[index] = len(slot.rewards)
+            self._step_metrics.replay(index, slot.step_metrics)
         self._latest_infos = ([copy_info(slot.info) for slot in replayed], {})
         self.latest_observations = self.stack([slot.observation for slot in replayed])
         return replayed
@@ -282,6 +295,7 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
         """
         observation, info = self.call_slots("reset", indices=[index], seed=seed)[0]
         self._returns[index], self._lengths[index] = 0.0, 0
+        self._step_metrics.clear([index])
         self._latest_infos[0][index] = copy_info(info)
         return observation
 
@@ -357,6 +371,9 @@ class BatchedEnvironment(VectorEnv[Any, Any, Any]):
             "l": int(self._lengths[index]),
             "t": round(time.time() - self._started, 6),
         }
+        metrics = self._step_metrics.finish(index)
+        if metrics:
+            info[EPISODE_METRICS_KEY] = metrics
         self._returns[index] = 0.0
         self._lengths[index] = 0
 

@@ -63,6 +63,7 @@ class PreprocessedEnvironments(BatchedEnvironment):
 
     def _finish_episode(self, info: dict[str, Any], index: int, raw_return: float | None) -> None:
         """Leaves the account of the episode to the batch behind, which has given it."""
+        self._step_metrics.clear([index])
 
     def replay_slots(self, episodes: Sequence[OpenEpisode]) -> list[Replayed]:
         """Brings every slot to where an open episode was; the observations are preprocessed."""

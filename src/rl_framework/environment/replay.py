@@ -12,12 +12,14 @@ import random
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
+from rl_framework.environment.step_metrics import numbers_of
 
 __all__ = ["OpenEpisode", "ReplayableEnvironment", "Replayed"]
 
@@ -57,12 +59,14 @@ class Replayed:
         info: The last one.
         rewards: Of each step.
         problem: Why it did not come to where it was, or None.
+        step_metrics: What each step told; see `rl_framework.environment.step_metrics`.
     """
 
     observation: Any
     info: dict[str, Any]
     rewards: list[float]
     problem: str | None = None
+    step_metrics: list[dict[str, float]] = field(default_factory=list)
 
 
 class ReplayableEnvironment(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -144,8 +148,10 @@ class ReplayableEnvironment(gymnasium.Wrapper[Any, Any, Any, Any]):
         _write(_places(self.env), episode.generators)
         observation, info = self.reset(seed=episode.seed)
         rewards = self._rewards
+        told: list[dict[str, float]] = []
         for count, action in enumerate(episode.actions, start=1):
             observation, _, terminated, truncated, info = self.step(action)
+            told.append(numbers_of(info))
             if terminated or truncated:
                 problem = f"the episode ended at step {count} of {len(episode.actions)}"
                 return Replayed(observation, info, list(rewards), problem)
@@ -157,7 +163,7 @@ class ReplayableEnvironment(gymnasium.Wrapper[Any, Any, Any, Any]):
             return Replayed(observation, info, list(rewards), "it did not show the same")
         if now.generators_now != episode.generators_now:
             return Replayed(observation, info, list(rewards), "it drew other random numbers")
-        return Replayed(observation, info, list(rewards))
+        return Replayed(observation, info, list(rewards), step_metrics=told)
 
     def _states(self) -> dict[str, Any]:
         # The first reset makes some of them.

@@ -34,11 +34,13 @@ class ExportedVecEnv(VecEnv):
     Attributes:
         batch: The environment behind it.
         acted: Shape `(num_envs,)`, bool: which rows of the last step are transitions.
+        decided: Shape `(num_envs,)`, bool: whose action of the last step was taken. Others than `acted` where agents
+            act at different times: see `SlotStep.pending`.
     """
 
     def __init__(self, batch: BatchedEnvironment) -> None:
         self.batch = batch
-        self.acted = batch.present
+        self.acted = self.decided = batch.present
         self._actions: Any = None
         self._ended: list[tuple[int, dict[str, Any]]] = []
         # The learner draws from its action space; an environment that draws from its own must not be disturbed.
@@ -63,6 +65,7 @@ class ExportedVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Steps every slot."""
+        self.decided = self.batch.present
         step = self.batch.step_slots(self._actions)
         self.acted = step.acted
         dones = step.terminated | step.truncated

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from rl_framework.errors import ArgumentError, NotTrainedError, RecordingError, require_extra
+from rl_framework.errors import ArgumentError, NotTrainedError, RecordingError, RLFrameworkError, require_extra
+from rl_framework.report.ffmpeg import Encoder, find_ffmpeg
 from rl_framework.whole_file import written_whole
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ __all__ = ["check_video_arguments", "encode_video"]
 
 Frame = npt.NDArray[np.uint8]
 
-_MODULES = {".mp4": "imageio_ffmpeg", ".gif": "PIL"}
 _HIGHEST_FPS = 1000
 # In hundredths of a second: browsers show a frame that lasts less for a tenth of a second.
 _SHORTEST_GIF_FRAME = 2
@@ -32,29 +31,44 @@ _PALETTE_FRAMES = 16
 _PALETTE_PIXELS_PER_FRAME = 1 << 16
 
 
-def check_video_arguments(path: str | os.PathLike[str], fps: float | None) -> Path:
+def check_video_arguments(
+    path: str | os.PathLike[str], fps: float | None, ffmpeg: str | os.PathLike[str] | None = None
+) -> Path:
     """Checks what can be checked before the first frame exists.
 
     Raises:
-        ArgumentError: The ending of the path is neither .mp4 nor .gif, or `fps` is not between 0 and 1000.
+        ArgumentError: The ending of the path is neither .mp4 nor .gif, `fps` is not between 0 and 1000, or there is no
+            such `ffmpeg`.
         MissingExtraError: The encoder is not installed.
     """
     target = Path(path)
-    module = _MODULES.get(target.suffix.lower())
-    if module is None:
+    ending = target.suffix.lower()
+    if ending not in (".mp4", ".gif"):
         raise ArgumentError("path", str(path), "a video's name ends with .mp4 or .gif")
     if fps is not None and not 0 < fps <= _HIGHEST_FPS:
         raise ArgumentError("fps", fps, f"must be above 0 and at most {_HIGHEST_FPS} frames per second")
-    require_extra("video", f"{target.suffix.lower()} videos", module)
+    if ending == ".mp4":
+        find_ffmpeg(ffmpeg)
+    else:
+        require_extra("video", ".gif videos", "PIL")
     return target
 
 
-def encode_video(frames: Iterable[Any], path: str | os.PathLike[str], fps: float = 30.0) -> Path:
+def encode_video(
+    frames: Iterable[Any],
+    path: str | os.PathLike[str],
+    fps: float = 30.0,
+    *,
+    ffmpeg: str | os.PathLike[str] | None = None,
+) -> Path:
     """Writes frames into a video file that browsers play.
 
     An .mp4 is H.264 with 4:2:0 colours, which need an even width and height: the last row or column is repeated where
     one is odd. A .gif has 256 colours shared by all frames, at most 50 frames a second (above that, frames are left
     out and the speed stays), and loops forever; its frames are kept in memory until the end.
+
+    When a frame fails, the frames before it become a whole video: at `path`, or, where a file is already, beside it
+    under a name such as `video.partial.mp4`; the error tells which. An interrupt (Ctrl+C) leaves no file.
 
     Args:
         frames: At least one, uint8, all of one shape: `(height, width, 3)` (RGB), `(height, width, 4)` (RGB and an
@@ -62,28 +76,38 @@ def encode_video(frames: Iterable[Any], path: str | os.PathLike[str], fps: float
         path: Ends with .mp4 or .gif. Missing folders are created, and an existing file is replaced when the new one
             is whole.
         fps: Frames per second.
+        ffmpeg: What makes an .mp4: None: the program that comes with imageio-ffmpeg (or what the environment variable
+            IMAGEIO_FFMPEG_EXE names); "system": the machine's own; or a path.
 
     Returns:
         The path.
 
     Raises:
-        ArgumentError: The ending of the path is another one, or `fps` is not between 0 and 1000.
+        ArgumentError: The ending of the path is another one, `fps` is not between 0 and 1000, or there is no such
+            `ffmpeg`.
         MissingExtraError: The encoder is not installed.
-        RecordingError: There is no frame, a frame is not as described, or drawing or encoding failed. Nothing is left
-            at the path that was not there before.
+        RecordingError: There is no frame, a frame is not as described, or drawing or encoding failed; the cause is
+            chained, and `partial` names what there is to be seen.
     """
-    target = check_video_arguments(path, fps)
-    write: Callable[[Iterator[Frame], Path, float], None] = (
-        _write_mp4 if target.suffix.lower() == ".mp4" else _write_gif
-    )
+    target = check_video_arguments(path, fps, ffmpeg)
     checked = _CheckedFrames(frames)
+    # The first frame comes before the encoder starts: most of what can go wrong goes wrong there.
+    first = next(checked, None)
+    if first is None:
+        _raise_first(checked.failure, target)
     try:
-        # The first frame comes before the encoder starts: most of what can go wrong goes wrong there.
-        first = next(checked, None)
-        if first is None:
-            raise RecordingError(f"{target}: there is no frame to record")
         with written_whole(target) as temporary:
-            write(chain((first,), checked), temporary, float(fps))
+            every = chain((first,), checked)
+            if target.suffix.lower() == ".mp4":
+                _write_mp4(every, temporary, float(fps), find_ffmpeg(ffmpeg))
+            else:
+                _write_gif(every, temporary, float(fps))
+            if checked.failure is not None:
+                failure = checked.failure
+                if isinstance(failure, NotTrainedError):  # it has not acted: there is nothing to be seen
+                    raise failure
+                cause = (failure.__cause__ or failure) if isinstance(failure, RecordingError) else failure
+                raise _keep_partial(temporary, target, checked.count, failure) from cause
     except (RecordingError, NotTrainedError):
         raise
     except Exception as error:
@@ -94,16 +118,54 @@ def encode_video(frames: Iterable[Any], path: str | os.PathLike[str], fps: float
     return target
 
 
+def _raise_first(failure: Exception | None, target: Path) -> NoReturn:
+    """Raises what kept the first frame from coming; no file has been touched."""
+    if failure is None:
+        raise RecordingError(f"{target}: there is no frame to record")
+    if isinstance(failure, RLFrameworkError):
+        raise failure
+    raise RecordingError(
+        f"{target}: the recording failed after 0 frames, and nothing was written: {type(failure).__name__}: {failure}"
+    ) from failure
+
+
+def _keep_partial(temporary: Path, target: Path, count: int, failure: Exception) -> RecordingError:
+    """Puts an unfinished video where it harms no other one, and returns the error that tells of it."""
+    kept, number = Path(os.path.realpath(target)), 1
+    while kept.exists():
+        kept = target.with_name(f"{target.stem}.partial{'' if number == 1 else f'-{number}'}{target.suffix}")
+        number += 1
+    temporary.replace(kept)
+    said = str(failure) if isinstance(failure, RecordingError) else f"{type(failure).__name__}: {failure}"
+    return RecordingError(f"{target}: the recording failed after {count} frames, which {kept} shows: {said}", kept)
+
+
 class _CheckedFrames(Iterator[Frame]):
-    """Counts frames and makes each a contiguous RGB array of the first one's shape."""
+    """Counts frames and makes each a contiguous RGB array of the first one's shape; ends where one fails.
+
+    Attributes:
+        count: Good frames so far.
+        failure: Why there are no more of them, unless they just ended.
+    """
 
     def __init__(self, frames: Iterable[Any]) -> None:
         self.count = 0
+        self.failure: Exception | None = None
         self._frames = iter(frames)
         self._shape: tuple[int, ...] | None = None
 
     def __next__(self) -> Frame:
-        frame = next(self._frames)
+        if self.failure is not None:
+            raise StopIteration
+        try:
+            return self._check(next(self._frames))
+        except StopIteration:
+            raise
+        except Exception as error:  # noqa: BLE001  # it is raised when what came before it is safe
+            self.failure = error
+            raise StopIteration from None
+
+    def _check(self, frame: Any) -> Frame:
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
             kind = f"an array of {frame.dtype}" if isinstance(frame, np.ndarray) else f"a {type(frame).__name__}"
             raise RecordingError(f"frame {self.count} is {kind}: a frame is a NumPy array of uint8, from 0 to 255")
@@ -122,30 +184,15 @@ class _CheckedFrames(Iterator[Frame]):
         return np.ascontiguousarray(rgb)
 
 
-def _write_mp4(frames: Iterator[Frame], path: Path, fps: float) -> None:
-    import imageio_ffmpeg
-
+def _write_mp4(frames: Iterator[Frame], path: Path, fps: float, program: str) -> None:
     first = _with_even_sizes(next(frames))
     height, width = first.shape[:2]
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        (width, height),
-        fps=fps,
-        pix_fmt_in="rgb24",
-        pix_fmt_out="yuv420p",
-        quality=None,
-        macro_block_size=2,
-        ffmpeg_log_level="error",
-        # faststart moves the index to the front, so that a browser can play before it has loaded everything.
-        output_params=["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart"],
-    )
-    with closing(writer):
-        writer.send(None)
-        writer.send(first)
+    with Encoder(program, path, (width, height), fps) as encoder:
+        encoder.write(first)
         for frame in frames:
-            writer.send(_with_even_sizes(frame))
+            encoder.write(_with_even_sizes(frame))
+        encoder.finish()
     if not _has_index(path):
-        # The writer does not report how ffmpeg ended.
         raise RecordingError(f"{path.name}: ffmpeg ended before the video was whole; is the disk full?")
 
 

@@ -1,5 +1,6 @@
 """Training: what happens, and who listens."""
 
+from rl_framework.training.action_distribution import ActionDistribution
 from rl_framework.training.callback import Callback, Training
 from rl_framework.training.callbacks import PeriodicCheckpoint, PeriodicEvaluation, ProgressBar
 from rl_framework.training.events import (
@@ -14,8 +15,10 @@ from rl_framework.training.events import (
     Updated,
     VideoRecorded,
 )
+from rl_framework.training.norms import TrackNorms
 
 __all__ = [
+    "ActionDistribution",
     "Callback",
     "CheckpointSaved",
     "EpisodeEnded",
@@ -25,6 +28,7 @@ __all__ = [
     "PeriodicEvaluation",
     "ProgressBar",
     "RolloutEnded",
+    "TrackNorms",
     "Training",
     "TrainingEnded",
     "TrainingFailed",

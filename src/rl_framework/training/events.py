@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rl_framework.environment.step_metrics import EPISODE_METRICS_KEY
 from rl_framework.evaluation.result import EvaluationResult
 
 __all__ = [
@@ -59,7 +60,11 @@ class TrainingStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutEnded(Event):
-    """Some environment steps were collected and learning from them comes next."""
+    """Some environment steps were collected and learning from them comes next.
+
+    Some of these events, about two thousand timesteps apart, tell which actions were taken; see
+    `rl_framework.training.action_distribution`.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +96,15 @@ class EpisodeEnded(Event):
 
     @classmethod
     def from_info(cls, timestep: int, slot: int, info: Mapping[str, Any]) -> EpisodeEnded:
-        """Makes the event of the last info of an episode, whose entry "episode" has the return and the length."""
+        """Makes the event of the last info of an episode, whose entry "episode" has the return and the length.
+
+        What the environment told in `info["step_metric_<name>"]` is in the metrics `episode/<name>` (the mean over
+        the steps that told it), `episode/<name>_sum` and `episode/<name>_last`.
+        """
         episode_return, length = float(info["episode"]["r"]), int(info["episode"]["l"])
-        metrics = {"episode/return": episode_return, "episode/length": float(length)}
+        told = {f"episode/{name}": value for name, value in info.get(EPISODE_METRICS_KEY, {}).items()}
+        # Last, so that no environment can pass something else off as the return.
+        metrics = {**told, "episode/return": episode_return, "episode/length": float(length)}
         return cls(
             timestep=timestep, metrics=metrics, episode_return=episode_return, length=length, slot=slot, info=info
         )

@@ -4,6 +4,13 @@
 
 `timestep` counts environment steps over all environments, `time` is in seconds since 1970-01-01 UTC. A value that is
 not finite is written as null, since JSON knows neither NaN nor infinity, and is read back as NaN.
+
+Histograms are in a file of their own, whose records have one further entry,
+
+    {..., "metrics": {}, "histograms": {"rollout/action": {"low": 0.0, "high": 1.0, "counts": [512, 1536]}}}
+
+where `counts` counts the samples in as many equal parts of the range from `low` to `high`: at most 64, however many
+samples there were.
 """
 
 from __future__ import annotations
@@ -25,11 +32,20 @@ import numpy.typing as npt
 from rl_framework.errors import ArgumentError
 from rl_framework.whole_file import written_whole
 
-__all__ = ["MetricsRecord", "MetricsWriter", "discard_after", "read_metrics", "series"]
+__all__ = [
+    "MetricsRecord",
+    "MetricsWriter",
+    "discard_after",
+    "histogram",
+    "read_histograms",
+    "read_metrics",
+    "series",
+]
 
 _logger = logging.getLogger(__name__)
 
 _MOST_TIMESTEPS = 1 << 63
+_MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
@@ -65,13 +81,20 @@ class MetricsWriter:
         self._file = self.path.open("ab", buffering=0)
         self._pending = bytearray()
 
-    def write(self, timestep: int, metrics: Mapping[str, Any], time: float | None = None) -> None:
+    def write(
+        self,
+        timestep: int,
+        metrics: Mapping[str, Any],
+        time: float | None = None,
+        histograms: Mapping[str, Any] | None = None,
+    ) -> None:
         """Appends one record.
 
         Args:
             timestep: Environment steps so far, over all environments.
             metrics: Numbers by name: Python or NumPy numbers, or arrays and tensors of one element.
             time: Seconds since 1970-01-01 UTC; None: now.
+            histograms: Samples by name, arrays of numbers; see `histogram`.
 
         Raises:
             ArgumentError: The timestep is no integer of at least 0, or a value is no number.
@@ -79,11 +102,13 @@ class MetricsWriter:
         """
         if isinstance(timestep, bool) or timestep < 0 or timestep != int(timestep):
             raise ArgumentError("timestep", timestep, "must be an integer of at least 0")
-        record = {
+        record: dict[str, Any] = {
             "timestep": int(timestep),
             "time": clock.time() if time is None else _as_json_number("time", time),
             "metrics": {str(name): _as_json_number(name, value) for name, value in metrics.items()},
         }
+        if histograms:
+            record["histograms"] = {str(name): histogram(samples) for name, samples in histograms.items()}
         self._pending += json.dumps(record, allow_nan=False).encode() + b"\n"
         self._write_pending()
 
@@ -187,6 +212,53 @@ def discard_after(path: str | os.PathLike[str], timestep: int) -> int:
     with written_whole(path) as temporary:
         temporary.write_bytes(b"".join(kept))
     return len(discarded)
+
+
+def histogram(samples: Any) -> dict[str, Any]:
+    """Counts samples in equal parts of their range, as JSON-able data.
+
+    Args:
+        samples: An array of numbers; those that are not finite are left out.
+
+    Returns:
+        `low` and `high`, the ends of the range, and `counts`, at most 64 and fewer of few samples. Integers that are
+        not too many have a part each, whose middle they are.
+    """
+    values = np.asarray(samples, dtype=np.float64).reshape(-1)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return {"low": 0.0, "high": 0.0, "counts": []}
+    low, high = float(values.min()), float(values.max())
+    parts = min(_MOST_PARTS, 2 * math.isqrt(len(values)))
+    are_integers = np.asarray(samples).dtype.kind in "iub"
+    if are_integers and high - low < _MOST_PARTS:
+        low, high, parts = low - 0.5, high + 0.5, int(high - low) + 1
+    elif high - low <= 0 or not math.isfinite(high - low):
+        parts = 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        indices = np.zeros(len(values)) if parts == 1 else (values - low) / (high - low) * parts
+    counts = np.bincount(np.minimum(indices.astype(np.int64), parts - 1), minlength=parts)
+    return {"low": low, "high": high, "counts": counts.tolist()}
+
+
+def read_histograms(path: str | os.PathLike[str]) -> list[tuple[int, str, dict[str, Any]]]:
+    """Reads a file of histograms, also while it is being written.
+
+    Returns:
+        Timestep, name and `low`, `high` and `counts` of each, in the order in which they were written.
+
+    Raises:
+        ArgumentError: There is no such file, or a line other than a cut last one is damaged.
+    """
+    read_metrics(path)  # says what is wrong with it
+    found = []
+    for line in Path(path).read_bytes().split(b"\n")[:-1]:
+        if line.strip():
+            record = json.loads(line)
+            histograms = record.get("histograms")
+            if isinstance(histograms, dict):
+                found += [(record["timestep"], name, dict(counted)) for name, counted in histograms.items()]
+    return found
 
 
 def series(records: Iterable[MetricsRecord], name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

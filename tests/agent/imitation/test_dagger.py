@@ -18,7 +18,7 @@ from tests.agent.reinforcement.resume_cases import Recorder, oldest
 from tests.agent.samples import Sampled, same, trained
 
 from rl_framework import Callback, ImitationAgent, StableBaselinesAgent, load_agent
-from rl_framework.agent.imitation.interactive.collection import InteractiveCollection
+from rl_framework.agent.imitation.interactive.collection import EpisodeCollection, interactive
 from rl_framework.agent.imitation.interactive.expert import ExpertPolicy
 from rl_framework.agent.imitation.library.episode_arrays import episodes_from_arrays, episodes_to_arrays
 from rl_framework.environment.door import open_environments
@@ -50,7 +50,7 @@ def make(expert=controller, **parameters):
     return ImitationAgent("dagger", {**SMALL, "expert_policy": expert, **parameters})
 
 
-def train(agent, environments=short, total_timesteps=200, episodes=None, **arguments):
+def train(agent, environments=short, total_timesteps=150, episodes=None, **arguments):
     arguments = {"seed": 3, "n_environments": 2, "progress_bar": False, **arguments}
     return agent.train(episodes, environments, total_timesteps, **arguments)
 
@@ -86,7 +86,7 @@ def test_an_episode_is_what_the_librarys_collector_makes_of_it(tmp_path):
         return batch, actor_for(controller, batch, 0)
 
     batch, expert = fresh()
-    own = InteractiveCollection(batch, expert, act, 0.5, np.random.default_rng(5), 1, 1)
+    own = EpisodeCollection(batch, interactive(batch, expert, act, 0.5, np.random.default_rng(5)), 1)
     own.run(7, lambda step: True)
 
     batch, expert = fresh()
@@ -107,9 +107,8 @@ def test_an_episode_is_what_the_librarys_collector_makes_of_it(tmp_path):
 def test_recorded_actions_are_the_experts_wherever_the_learner_went():
     always_left = lambda observations: np.zeros(len(observations), dtype=np.int64)  # noqa: E731
     batch = open_environments(short, 3, None, "sync", "environments")
-    collection = InteractiveCollection(
-        batch, actor_for(controller, batch, 0), always_left, 0.0, np.random.default_rng(0), 40, 4
-    )
+    expert = actor_for(controller, batch, 0)
+    collection = EpisodeCollection(batch, interactive(batch, expert, always_left, 0.0, np.random.default_rng(0)), 40, 4)
     collection.run(0, lambda step: True)
     assert len(collection.episodes) >= 4
     for episode in collection.episodes:
@@ -303,6 +302,14 @@ def test_a_saved_agent_acts_the_same_without_the_expert(tmp_path):
     assert again.algorithm.round_num > agent.algorithm.round_num
 
 
+def test_it_goes_on_by_reinforcement():
+    agent = train(make())
+    further = StableBaselinesAgent.from_agent(agent, algorithm_parameters={"n_steps": 16, "batch_size": 8})
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    np.testing.assert_array_equal(further.choose_action(observations), agent.choose_action(observations))
+    further.train("CartPole-v1", 32, seed=0, progress_bar=False)
+
+
 @pytest.mark.parametrize("given", [False, True], ids=["from nothing", "with episodes"])
 def test_a_resumed_training_is_the_same_to_the_last_bit(given, tmp_path):
     episodes = demonstrations(2, max_episode_steps=30) if given else None
@@ -311,7 +318,7 @@ def test_a_resumed_training_is_the_same_to_the_last_bit(given, tmp_path):
         log = Recorder()
         runs.append((train(make(), episodes=episodes, callbacks=[log], **arguments), log.events))
     timestep, path = oldest(tmp_path)
-    assert 0 < timestep < 200
+    assert 0 < timestep < 150
     resumed, log = make(), Recorder()
     train(resumed, episodes=episodes, callbacks=[log], resume_from=path, seed=None)
     (plain, events), (watched, watched_events) = runs
@@ -328,7 +335,7 @@ def test_a_resumed_training_is_the_same_to_the_last_bit(given, tmp_path):
 def test_a_training_goes_on_from_a_checkpoint_of_its_very_beginning(tmp_path):
     plain = train(make())
     train(make(), total_timesteps=1, checkpoint_every=1, checkpoint_directory=tmp_path)
-    agent = train(make(), total_timesteps=200, resume_from=oldest(tmp_path)[1], seed=None)
+    agent = train(make(), total_timesteps=150, resume_from=oldest(tmp_path)[1], seed=None)
     assert same(weights(agent), weights(plain))
 
 

@@ -61,6 +61,7 @@ def test_the_reward_is_the_librarys_to_the_last_bit(density_type, stationary):
     ended, times = np.zeros(12, np.bool_), np.arange(12)
     ours = agent.learner.model(observations, actions, following, ended, times)
     theirs = agent.algorithm(observations, actions, following, ended, times)
+    np.testing.assert_array_equal(agent.learner.reward(observations, actions, following, times), ours)
     assert isinstance(agent.algorithm, DensityAlgorithm)
     np.testing.assert_array_equal(ours, theirs)
     assert len(set(ours.tolist())) > 6

@@ -396,6 +396,17 @@ def test_an_agent_of_reinforcement_learning_goes_on_with_its_statistics():
     assert going_on.normaliser.observation[""][2] > count
 
 
+def test_the_agent_inside_goes_on_with_its_own_algorithm_and_the_environments_rewards():
+    generator = {"algorithm_class": "ppo", "algorithm_parameters": {"n_steps": 32, "batch_size": 32}}
+    agent = ImitationAgent("gail", {"gen_algo": generator, "demo_batch_size": 32, "allow_variable_horizon": True})
+    agent.train(demonstrations(), "CartPole-v1", total_timesteps=64, seed=0, progress_bar=False)
+    going_on = StableBaselinesAgent.from_agent(agent)
+    assert going_on.algorithm_parameters == generator["algorithm_parameters"]
+    assert np.array_equal(going_on.choose_action(OBSERVATIONS), agent.choose_action(OBSERVATIONS))
+    going_on.train("CartPole-v1", total_timesteps=32, seed=0, progress_bar=False)
+    assert (going_on.num_timesteps, agent.num_timesteps) == (32, 64)
+
+
 def test_guessed_spaces_have_to_be_settled_first():
     agent = ImitationAgent("bc", SMALL).train(unlabelled(), total_timesteps=160, seed=0, progress_bar=False)
     with pytest.raises(ArgumentError, match="environment"):

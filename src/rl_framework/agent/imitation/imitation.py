@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
 import gymnasium
+import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.utils import set_random_seed
 
 from rl_framework.agent.imitation.algorithms import ImitationAlgorithm, resolve_imitation_algorithm
@@ -137,6 +139,16 @@ class ImitationAgent(ILAgent):
     def random_generator_owners(self) -> list[Any]:
         """Returns the objects whose `np_random` acting draws from."""
         return self._learner.random_generator_owners()
+
+    # For people to look at
+
+    def estimate_value(self, observations: Any) -> NDArray[np.float64] | None:
+        """Returns what the agent inside expects of the rewards that it learns from, or None if there is none."""
+        return self._learner.estimate_value(observations)
+
+    def optimizers(self) -> dict[str, Any]:
+        """Returns the optimizers by what they train, such as "policy" and "discriminator"."""
+        return self._learner.optimizers()
 
     # Training
 
@@ -310,7 +322,7 @@ class ImitationAgent(ILAgent):
 
     def restore_members(self, bundle: Bundle, algorithm_parameters: dict[str, Any] | None) -> None:
         """Becomes the agent in the bundle."""
-        loaded = type(self).from_bundle(bundle, {**self._local_parameters(), **(algorithm_parameters or {})})
+        loaded = type(self).from_bundle(bundle, self._learner.with_local_parameters(algorithm_parameters or {}))
         if loaded.algorithm_class is not self.algorithm_class:
             raise BundleError(
                 f"the bundle holds {loaded.algorithm_class.__name__}, this agent is {self.algorithm_class.__name__}: "

@@ -9,7 +9,7 @@ from rl_framework.agent.reinforcement.library.parameters import local_parameters
 from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
 from rl_framework.errors import ArgumentError, UnknownNameError
 
-__all__ = ["describe_inner_agent", "inner_agent", "inner_data_from_file", "local_inner_data"]
+__all__ = ["describe_inner_agent", "inner_agent", "inner_data_from_file", "local_inner_data", "merged_inner_data"]
 
 _FIELDS = (
     "algorithm_class",
@@ -83,7 +83,12 @@ def inner_data_from_file(saved: Any, changed: Any) -> Any:
     data[_PARAMETERS] = portable_parameters(dict(data[_PARAMETERS]))
     if changed is None:
         return data
-    if not isinstance(changed, Mapping) or "algorithm_class" in changed:
-        return changed
-    parameters = {**data[_PARAMETERS], **dict(changed.get(_PARAMETERS) or {})}
+    return merged_inner_data(data, changed) if isinstance(changed, Mapping) else changed
+
+
+def merged_inner_data(data: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns data of an inner agent with single values changed, or `changed` if that names an algorithm."""
+    if "algorithm_class" in changed:
+        return dict(changed)
+    parameters = {**data.get(_PARAMETERS, {}), **dict(changed.get(_PARAMETERS) or {})}
     return {**data, **changed, _PARAMETERS: parameters}

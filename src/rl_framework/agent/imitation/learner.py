@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import gymnasium
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
 from rl_framework.bundle import Bundle, encode_value
@@ -133,6 +135,10 @@ class Learner(ABC):
         """Returns the parameters that belong to this machine or session; `parameters_from_file` takes them."""
         return {name: value for name, value in self.parameters.items() if name in self.local}
 
+    def with_local_parameters(self, changed: dict[str, Any]) -> dict[str, Any]:
+        """Returns parameters to use instead of those of a file, and those of this machine where they do not say."""
+        return {**self.local_parameters(), **changed}
+
     @classmethod
     def parameters_from_file(cls, saved: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
         """Returns the parameters to make a learner of that is in a file.
@@ -192,6 +198,14 @@ class Learner(ABC):
     def random_generator_owners(self) -> list[Any]:
         """Returns the objects whose `np_random` acting draws from; see `Agent.random_generator_owners`."""
         return []
+
+    def estimate_value(self, observations: Any) -> NDArray[np.float64] | None:
+        """Returns what is expected to be earned from here on, or None; see `Agent.estimate_value`."""
+        return None
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Returns the optimizers that there are now, by what they train; see `Agent.optimizers`."""
+        return {}
 
     @abstractmethod
     def networks(self) -> Iterable[torch.nn.Module]:

@@ -30,6 +30,7 @@ class Preset:
         algorithm_parameters: What `ImitationAgent` takes.
         training: How much the source trained: arguments of `ImitationAgent.train`, or `n_epochs` (passes over the
             expert's transitions) or `n_batches` for an algorithm that never acts; see `total_timesteps`.
+            DAgger was given no episodes there (`episode_sequence=None`): it asks its expert for all of them.
         source: Where the parameters were published.
     """
 

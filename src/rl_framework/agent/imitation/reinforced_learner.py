@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
@@ -18,12 +19,14 @@ from rl_framework.agent.imitation.inner_agent import (
     inner_agent,
     inner_data_from_file,
     local_inner_data,
+    merged_inner_data,
 )
 from rl_framework.agent.imitation.learner import Learner, Setting
 from rl_framework.agent.reinforcement.library.continuing import waiting_for_experience
 from rl_framework.agent.reinforcement.library.listener import EventListener
 from rl_framework.agent.reinforcement.library.training_state import restore
 from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
+from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
 from rl_framework.bundle import Bundle, BundlePart, encode_value, part_members
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.errors import ArgumentError, BundleError
@@ -110,6 +113,14 @@ class ReinforcedLearner(Learner):
         local = super().local_parameters()
         inner = local_inner_data(self.inner)
         return {**local, self.inner_argument: inner} if inner else local
+
+    def with_local_parameters(self, changed: dict[str, Any]) -> dict[str, Any]:
+        """Returns parameters to use instead of those of a file, and those of this machine where they do not say."""
+        name, merged = self.inner_argument, super().with_local_parameters(changed)
+        mine, theirs = self.local_parameters().get(name), changed.get(name)
+        if mine is not None and isinstance(theirs, dict):
+            merged[name] = merged_inner_data(mine, theirs)
+        return merged
 
     @classmethod
     def parameters_from_file(cls, saved: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
@@ -237,6 +248,18 @@ class ReinforcedLearner(Learner):
     def random_generator_owners(self) -> list[Any]:
         """Returns what the agent inside draws from."""
         return self.inner.random_generator_owners()
+
+    def estimate_value(self, observations: Any) -> NDArray[np.float64] | None:
+        """Returns what the agent inside expects of the rewards that it learns from."""
+        return self.inner.estimate_value(observations)
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Returns those of the agent inside."""
+        return self.inner.optimizers()
+
+    def policy_to_continue(self) -> PolicyToContinue:
+        """Returns the policy of the agent inside."""
+        return self.inner.policy_to_continue()
 
     def networks(self) -> Iterable[torch.nn.Module]:
         """Returns the policy."""

@@ -33,7 +33,7 @@ from rl_framework.seeding import (
     isolated_random_state,
     restore_global_state,
 )
-from rl_framework.training import EpisodeEnded, Training, Updated
+from rl_framework.training import ActionDistribution, EpisodeEnded, RolloutEnded, Training, Updated
 
 __all__ = ["CustomAgent", "CustomAlgorithm", "Transitions"]
 
@@ -260,6 +260,8 @@ class CustomAgent(RLAgent):
             observations = batch.latest_observations
         if resumed is not None:
             restore_global_state(resumed)
+        heard = training.is_heard(RolloutEnded)
+        taken = ActionDistribution(batch.single_action_space, self._timesteps) if heard else None
         while self._timesteps < training.total_timesteps and training.stop_reason is None:
             training.boundary(self._timesteps)
             actions = algorithm.choose_actions(observations, deterministic=False)
@@ -269,6 +271,11 @@ class CustomAgent(RLAgent):
             metrics = algorithm.learn_from(_transitions(batch, observations, actions, step, remaining))
             self._n_updates += 1
             observations = step.observations
+            if taken is not None:
+                taken.add(_rows(actions, step.acted.nonzero()[0]))
+                shares, histograms = taken.report(self._timesteps)
+                if histograms:
+                    training.emit(RolloutEnded(timestep=self._timesteps, metrics=shares, histograms=histograms))
             if metrics:
                 training.emit(Updated(timestep=self._timesteps, metrics=metrics, n_updates=self._n_updates))
             for slot in np.flatnonzero((step.terminated | step.truncated) & step.acted):
@@ -396,10 +403,11 @@ def _transitions(
         next_observations = batch.stack(rows)
     acted = np.flatnonzero(step.acted)
     everybody = len(acted) == batch.num_envs
+    made_with = actions if step.actions is None else step.actions
     return Transitions(
         slots=acted,
         observations=observations if everybody else _rows(observations, acted),
-        actions=actions if everybody else _rows(actions, acted),
+        actions=made_with if everybody else _rows(made_with, acted),
         rewards=step.rewards[acted],
         next_observations=next_observations if everybody else _rows(next_observations, acted),
         terminated=step.terminated[acted],

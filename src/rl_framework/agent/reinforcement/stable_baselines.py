@@ -23,6 +23,7 @@ from rl_framework.agent.reinforcement.library.algorithms import (
 )
 from rl_framework.agent.reinforcement.library.continuing import end_open_episodes, waiting_for_experience
 from rl_framework.agent.reinforcement.library.extractor import preprocessed_batch
+from rl_framework.agent.reinforcement.library.inspection import Inspection
 from rl_framework.agent.reinforcement.library.listener import EventListener, attached
 from rl_framework.agent.reinforcement.library.normaliser import Normaliser, normalised
 from rl_framework.agent.reinforcement.library.parameters import (
@@ -56,7 +57,7 @@ from rl_framework.training import Training
 __all__ = ["StableBaselinesAgent"]
 
 
-class StableBaselinesAgent(Exports, RLAgent):
+class StableBaselinesAgent(Exports, Inspection, RLAgent):
     """An agent whose algorithm comes from Stable-Baselines3.
 
     Training with a seed gives the weights that Stable-Baselines3 alone gives with that seed, those parameters and
@@ -182,13 +183,15 @@ class StableBaselinesAgent(Exports, RLAgent):
         action_masks: Any = None,
     ) -> tuple[Any, Any]:
         """Chooses one action for each observation of a batch."""
+        observations = self._as_trained_on(observations)
+        masks = {} if action_masks is None else {"action_masks": action_masks}
+        return self.algorithm.predict(observations, state, episode_starts, deterministic, **masks)
+
+    def _as_trained_on(self, observations: Any) -> Any:
         if isinstance(self.features_extractor, FeaturesExtractor):
             observations = self.features_extractor.preprocess(observations)
         normaliser = self.normaliser
-        if normaliser is not None:
-            observations = normaliser.normalise(observations)
-        masks = {} if action_masks is None else {"action_masks": action_masks}
-        return self.algorithm.predict(observations, state, episode_starts, deterministic, **masks)
+        return observations if normaliser is None else normaliser.normalise(observations)
 
     def random_generator_owners(self) -> list[Any]:
         """Returns the action space, from which value-based algorithms draw random actions."""

@@ -11,7 +11,7 @@ from rl_framework.errors import ArgumentError, UnknownNameError
 __all__ = ["build_beta_schedule", "describe_beta_schedule"]
 
 _ARGUMENT = "algorithm_parameters['beta_schedule']"
-_SCHEDULES = {
+_SCHEDULES: dict[str, tuple[str, str, Any]] = {
     "linear": ("LinearBetaSchedule", "rampdown_rounds", 15),
     "exponential": ("ExponentialBetaSchedule", "decay_probability", None),
 }
@@ -36,19 +36,19 @@ def describe_beta_schedule(schedule: Any) -> dict[str, Any]:
     if not isinstance(schedule, dict):
         remedy = 'Describe it: {"type": "linear", "rampdown_rounds": 15} or {"type": "exponential", ...}.'
         raise ArgumentError(_ARGUMENT, schedule, "is no schedule that a saved agent could tell", remedy)
-    name = schedule.get("type")
-    if name not in _SCHEDULES:
-        raise UnknownNameError(f"{_ARGUMENT}['type']", name, _SCHEDULES)
-    _, argument, default = _SCHEDULES[name]
+    chosen = str(schedule.get("type"))
+    if chosen not in _SCHEDULES:
+        raise UnknownNameError(f"{_ARGUMENT}['type']", chosen, _SCHEDULES)
+    _, argument, default = _SCHEDULES[chosen]
     for given in schedule:
         if given not in ("type", argument):
             raise UnknownNameError(_ARGUMENT, given, ["type", argument])
     value = schedule.get(argument, default)
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-    if not number or (name == "exponential" and value > 1):
-        allowed = "a number above 0 and at most 1" if name == "exponential" else "a number above 0"
+    if not number or (chosen == "exponential" and value > 1):
+        allowed = "a number above 0 and at most 1" if chosen == "exponential" else "a number above 0"
         raise ArgumentError(f"{_ARGUMENT}[{argument!r}]", value, f"must be {allowed}")
-    return {"type": name, argument: value}
+    return {"type": chosen, argument: value}
 
 
 def build_beta_schedule(described: dict[str, Any]) -> Callable[[int], float]:

@@ -1,4 +1,4 @@
-"""Rollouts in which an expert says what it would do everywhere, and the learner decides where that is.
+"""Rollouts until there is enough, also such in which an expert says what it would do wherever the learner goes.
 
 The rules are those of `InteractiveTrajectoryCollector` and `generate_trajectories` of the imitation library
 (https://imitation.readthedocs.io), which know no dict observations, action masks or empty slots, and write each episode
@@ -21,50 +21,41 @@ from rl_framework.episode.observation_tree import map_leaves
 from rl_framework.episode.recording.recorder import EpisodeRecorder
 from rl_framework.errors import RLFrameworkError
 
-__all__ = ["InteractiveCollection"]
+__all__ = ["Choose", "EpisodeCollection", "interactive"]
 
 _PATIENCE = 10_000
 """Steps for which all slots may be empty."""
 
 
-class InteractiveCollection:
-    """One round of rollouts.
+Choose = Callable[[Any, Any, NDArray[np.bool_]], tuple[NDArray[Any], NDArray[Any], Any]]
+"""Takes observations, the state that it returned last (None first), and where episodes begin; returns the actions to
+record, the actions to do, and the next state."""
 
-    In every step each slot does with probability `beta` what the expert says, and else what the learner says. The
-    actions that are recorded are always the expert's.
+
+class EpisodeCollection:
+    """Rollouts until there are enough finished episodes.
 
     Args:
         batch: Where to act; every slot is reset first.
-        expert: Says what to do, deterministically.
-        act: The learner: takes a batch of observations and returns actions.
-        beta: Probability of following the expert.
-        generator: Decides whom to follow.
-        minimum_steps: The round ends when finished episodes have this many steps,
+        choose: Acts.
+        minimum_steps: It ends when finished episodes have this many steps,
         minimum_episodes: and are this many. Episodes that are open then are finished, so that long ones are not missed.
 
     Attributes:
-        episodes: The finished episodes, the first that ended first, with the actions of the expert.
+        episodes: The finished episodes, the first that ended first.
     """
 
     def __init__(
-        self,
-        batch: BatchedEnvironment,
-        expert: Policy,
-        act: Callable[[Any], NDArray[Any]],
-        beta: float,
-        generator: np.random.Generator,
-        minimum_steps: int,
-        minimum_episodes: int,
+        self, batch: BatchedEnvironment, choose: Choose, minimum_steps: int, minimum_episodes: int = 0
     ) -> None:
-        self._batch, self._expert, self._act = batch, expert, act
-        self._beta, self._generator = beta, generator
+        self._batch, self._choose = batch, choose
         self._minimum_steps, self._minimum_episodes = minimum_steps, minimum_episodes
         self._recorders: dict[int, EpisodeRecorder] = {}
         self._counted_steps = self._counted_episodes = 0
         self.episodes: list[Episode] = []
 
     def run(self, seed: int | None, on_step: Callable[[SlotStep], bool]) -> None:
-        """Runs the round.
+        """Collects.
 
         Args:
             seed: For the reset of the environments; None: their generators go on.
@@ -79,9 +70,8 @@ class InteractiveCollection:
         starts, state = np.ones(batch.num_envs, dtype=np.bool_), None
         empty_for = 0
         while active.any():
-            asked, state = choose_actions(self._expert, batch, observations, state, starts, True)
-            recorded = np.asarray(asked)
-            step = batch.step_slots(self._mixed(recorded, observations))
+            recorded, done, state = self._choose(observations, state, starts)
+            step = batch.step_slots(done)
             ended = (step.terminated | step.truncated) & step.acted
             self._record(observations, recorded, step, ended, active)
             if not on_step(step):
@@ -93,14 +83,6 @@ class InteractiveCollection:
             empty_for = 0 if step.acted.any() else empty_for + 1
             if empty_for > _PATIENCE:
                 raise RLFrameworkError(f"nobody has been in any slot of the environment for {_PATIENCE} steps")
-
-    def _mixed(self, asked: NDArray[Any], observations: Any) -> NDArray[Any]:
-        """Returns what is done."""
-        by_learner = self._generator.uniform(0, 1, size=(len(asked),)) > self._beta
-        done = np.array(asked)
-        if by_learner.any():
-            done[by_learner] = self._act(map_leaves(lambda part: part[by_learner], observations))
-        return done
 
     def _record(
         self,
@@ -127,6 +109,38 @@ class InteractiveCollection:
                 if active[slot]:
                     self._counted_steps += len(episode)
                     self._counted_episodes += 1
+
+
+def interactive(
+    batch: BatchedEnvironment,
+    expert: Policy,
+    act: Callable[[Any], NDArray[Any]],
+    beta: float,
+    generator: np.random.Generator,
+) -> Choose:
+    """Returns who acts in a round of DAgger.
+
+    In every step each slot does what the expert says, or what the learner says. The actions that are
+    recorded are always the expert's.
+
+    Args:
+        batch: Where they act.
+        expert: Says what to do, deterministically.
+        act: The learner: takes a batch of observations and returns actions.
+        beta: Probability of following the expert.
+        generator: Decides whom to follow.
+    """
+
+    def choose(observations: Any, state: Any, starts: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], Any]:
+        asked, state = choose_actions(expert, batch, observations, state, starts, True)
+        recorded = np.asarray(asked)
+        by_learner = generator.uniform(0, 1, size=(len(recorded),)) > beta
+        done = np.array(recorded)
+        if by_learner.any():
+            done[by_learner] = act(map_leaves(lambda part: part[by_learner], observations))
+        return recorded, done, state
+
+    return choose
 
 
 def _last_observation(step: SlotStep, slot: int) -> Any:

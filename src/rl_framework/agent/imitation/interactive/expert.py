@@ -18,6 +18,9 @@ from rl_framework.errors import ArgumentError
 
 __all__ = ["ExpertPolicy", "as_expert", "identity_of", "resolve_expert"]
 
+_INSIDE = ("_algorithm", "learner", "policy", "inner")
+"""Where agents, models and learners have what acts."""
+
 _ARGUMENT = "algorithm_parameters['expert_policy']"
 
 
@@ -61,7 +64,9 @@ def identity_of(expert: Any) -> dict[str, str | None]:
     for _ in range(4):  # an agent has an algorithm, or a learner, which has a policy
         if isinstance(owner, torch.nn.Module):
             break
-        owner = next((getattr(owner, name) for name in ("_algorithm", "learner", "policy", "inner") if _has(owner, name)), None)
+        owner = next(
+            (getattr(owner, name) for name in ("_algorithm", "learner", "policy", "inner") if _has(owner, name)), None
+        )
     weights = None
     if isinstance(owner, torch.nn.Module):
         digest = hashlib.sha256()

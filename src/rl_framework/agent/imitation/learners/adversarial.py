@@ -230,24 +230,24 @@ class AdversarialLearner(ReinforcedLearner):
             callbacks = [] if told_by_library is None else [told_by_library]
             trainer.gen_callback = [listener, *callbacks, *listeners]
             try:
-                while self.num_timesteps < training.total_timesteps:
+                while self._goes_on(training):
                     training.boundary(self.num_timesteps)
-                    if training.stop_reason is not None:
-                        break
-                    self._round(training)
-                    if training.stop_reason is not None:
-                        break
+                    if self._goes_on(training):
+                        self._round(training)
             finally:
                 trainer.gen_callback = told_by_library
                 logger.training = None
                 self._note_counters()
+
+    def _goes_on(self, training: Training) -> bool:
+        return training.stop_reason is None and self.num_timesteps < training.total_timesteps
 
     def _round(self, training: Training) -> None:
         from imitation.util.networks import training as in_training_mode
 
         trainer = self.algorithm
         trainer.train_gen()
-        if training.stop_reason is not None:
+        if training.stop_reason is not None:  # in the middle of the round
             return
         for _ in range(trainer.n_disc_updates_per_round):
             with in_training_mode(trainer.reward_train):
@@ -337,6 +337,11 @@ class AdversarialLearner(ReinforcedLearner):
         while isinstance(network, RewardNetWrapper):
             network = network.base
         return network
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Returns those of the agent inside and the discriminator's."""
+        own = {} if self.algorithm is None else {"discriminator": self.algorithm._disc_opt}
+        return {**super().optimizers(), **own}
 
     def networks(self) -> Iterable[torch.nn.Module]:
         """Returns the policy and the reward network."""

@@ -199,6 +199,10 @@ class BehaviouralCloningLearner(Learner):
         weights = {name: tensor.detach().clone() for name, tensor in self.policy.state_dict().items()}
         return PolicyToContinue(PPO, described, None, False, False, None, weights)
 
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Returns the one that changes the policy."""
+        return {} if self._cloning is None else {"policy": self._cloning.optimizer}
+
     def networks(self) -> Iterable[torch.nn.Module]:
         """Returns the policy."""
         return [self.policy]

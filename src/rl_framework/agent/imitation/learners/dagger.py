@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import torch
+from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecTransposeImage
 
 from rl_framework.agent.imitation.interactive.beta_schedules import build_beta_schedule, describe_beta_schedule
-from rl_framework.agent.imitation.interactive.collection import InteractiveCollection
+from rl_framework.agent.imitation.interactive.collection import EpisodeCollection, interactive
 from rl_framework.agent.imitation.interactive.expert import ExpertPolicy, as_expert, identity_of, resolve_expert
 from rl_framework.agent.imitation.learner import Learner, Setting, constructor_parameters
 from rl_framework.agent.imitation.learners.behavioural_cloning import (
@@ -25,12 +26,13 @@ from rl_framework.agent.imitation.learners.behavioural_cloning import (
     policy_arguments,
 )
 from rl_framework.agent.imitation.library.behavioural_cloning import BehaviouralCloning
-from rl_framework.agent.imitation.library.cloning_policy import build_bc_policy
+from rl_framework.agent.imitation.library.cloning_policy import build_bc_policy, policy_form
 from rl_framework.agent.imitation.library.episode_arrays import episodes_from_arrays, episodes_to_arrays
 from rl_framework.agent.imitation.library.quiet_logger import quiet_logger
 from rl_framework.agent.reinforcement.library.open_episodes import can_replay, replay_episodes, take_episodes
 from rl_framework.agent.reinforcement.library.saved_state import check_tensors
 from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
+from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
 from rl_framework.bundle import Bundle, decode_value, encode_value
 from rl_framework.environment import SlotStep
 from rl_framework.environment.sb3 import export_to_vec_env
@@ -47,7 +49,7 @@ _POLICY, _PROGRESS, _STATE = "policy.safetensors", "progress.json", "dagger.json
 _TENSORS, _DEMONSTRATIONS, _OPEN = "dagger.safetensors", "demonstrations.npz", "open_episodes.npz"
 
 _ROUND = {"rollout_round_min_episodes": 3, "rollout_round_min_timesteps": 500}
-_CLONING = {"n_epochs": 4, "n_batches": None, "log_interval": 500}
+_CLONING: dict[str, Any] = {"n_epochs": 4, "n_batches": None, "log_interval": 500}
 """The library's defaults."""
 
 
@@ -206,7 +208,7 @@ class DAggerLearner(Learner):
             if self.num_timesteps >= training.total_timesteps or training.stop_reason is not None:
                 break
             metrics = self._collect(training)
-            if training.stop_reason is not None:
+            if metrics is None:
                 break
             training.emit(RolloutEnded(timestep=self.num_timesteps))
             self._clone(training, metrics)
@@ -214,23 +216,21 @@ class DAggerLearner(Learner):
             self.algorithm.round_num = self._round
         self.policy.set_training_mode(False)
 
-    def _collect(self, training: Training) -> dict[str, float]:
+    def _collect(self, training: Training) -> dict[str, float] | None:
         """Collects the demonstrations of a round.
 
         Returns:
-            What there is to tell of it.
+            What there is to tell of it; None if a callback stopped it.
         """
         setting = self._setting
         assert setting is not None  # `prepare` came before
         assert setting.batch is not None
         amounts = {name: self.parameters.get(name, default) for name, default in _ROUND.items()}
         beta = float(self.algorithm.beta_schedule(self._round))
-        collection = InteractiveCollection(
+        act = lambda observations: self.policy.predict(observations)[0]  # noqa: E731
+        collection = EpisodeCollection(
             setting.batch,
-            self._expert,
-            lambda observations: self.policy.predict(observations)[0],
-            beta,
-            self._generator,
+            interactive(setting.batch, self._expert, act, beta, self._generator),
             minimum_steps=max(amounts["rollout_round_min_timesteps"], self.algorithm.batch_size),
             minimum_episodes=amounts["rollout_round_min_episodes"],
         )
@@ -248,11 +248,13 @@ class DAggerLearner(Learner):
         if collection.episodes:
             self._collected += collection.episodes
             self._add(collection.episodes)
+        if training.stop_reason is not None:
+            return None
         returns = [episode.episode_return for episode in collection.episodes]
         return {
             "dagger/round": float(self._round),
             "dagger/beta": beta,
-            "dagger/mean_episode_reward": float(np.mean(returns)) if returns else float("nan"),
+            "dagger/mean_episode_reward": float(np.mean(returns)),
             "dagger/round_episode_count": float(len(returns)),
             "dagger/round_timestep_count": float(self.num_timesteps - before),
         }
@@ -268,8 +270,8 @@ class DAggerLearner(Learner):
         else:
             self._cloning.set_transitions(transitions)
         cloning = self._cloning
-        asked = {**_CLONING, **(self.parameters.get("bc_train_kwargs") or {})}
-        n_batches = asked["n_batches"] or cloning.batches_in(asked["n_epochs"] or _CLONING["n_epochs"])
+        asked: dict[str, Any] = {**_CLONING, **(self.parameters.get("bc_train_kwargs") or {})}
+        n_batches = asked["n_batches"] or cloning.batches_in(asked["n_epochs"])
         validation = self._setting.validation_episodes
         heard = training.is_heard(Updated)
         # The library reports the first batch of a round and every `log_interval`-th; the last tells what was reached.
@@ -318,6 +320,17 @@ class DAggerLearner(Learner):
         if self._policy is None:
             raise NotTrainedError("a policy")
         return self._policy
+
+    def policy_to_continue(self) -> PolicyToContinue:
+        """Returns the policy as one of PPO, whose value network has not learned anything."""
+        form = policy_form(self.policy.observation_space, **policy_arguments(self._cloning_parameters.get("policy")))
+        described = {name: value for name, value in zip(("policy", "policy_kwargs"), form, strict=True) if value}
+        weights = {name: tensor.detach().clone() for name, tensor in self.policy.state_dict().items()}
+        return PolicyToContinue(PPO, described, None, False, False, None, weights)
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Returns the one that changes the policy."""
+        return {} if self._cloning is None else {"policy": self._cloning.optimizer}
 
     def networks(self) -> Iterable[torch.nn.Module]:
         """Returns the policy."""

@@ -150,6 +150,27 @@ class DensityLearner(ReinforcedLearner):
             raise NotTrainedError("a density")
         return self._model
 
+    def reward(
+        self, observations: Any, actions: Any, next_observations: Any, times: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Returns the reward of transitions: the logarithm of their density with the expert.
+
+        Args:
+            observations: Shape `(B, *shape)`, as the environment gives them.
+            actions: Shape `(B, *shape)`.
+            next_observations: As `observations`.
+            times: Shape `(B,)`, steps of the episode before; needed if there is a density for each step.
+
+        Returns:
+            Shape `(B,)`.
+
+        Raises:
+            NotTrainedError: There is none yet.
+        """
+        count = len(np.asarray(actions))
+        times = np.zeros(count, np.int64) if times is None else times
+        return self.model(observations, np.asarray(actions), next_observations, np.zeros(count, np.bool_), times)
+
     # On disk
 
     def members(self) -> dict[str, Any]:
@@ -171,11 +192,6 @@ class DensityLearner(ReinforcedLearner):
         """Returns the state of the agent inside, and the sums of replaced rewards."""
         assert self._relabelled is not None  # training runs
         return {**super().training_members(), _STATE: self._relabelled.state()}
-
-    def check_resumable(self, checkpoint: Bundle, setting: Setting) -> None:
-        """Checks that there are as many environments."""
-        assert setting.batch is not None
-        self.check_same_count(setting.batch)
 
     def resume(self, checkpoint: Bundle, setting: Setting) -> None:
         """Goes on where the environments stood."""

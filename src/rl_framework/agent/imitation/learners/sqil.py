@@ -118,6 +118,12 @@ class SQILLearner(ReinforcedLearner):
         local = local_parameters(self.inner.algorithm_parameters)
         return {"rl_kwargs": local} if local else {}
 
+    def with_local_parameters(self, changed: dict[str, Any]) -> dict[str, Any]:
+        """Returns parameters to use instead of those of a file, and those of this machine where they do not say."""
+        local = self.local_parameters().get("rl_kwargs", {})
+        kwargs = {**local, **dict(changed.get("rl_kwargs") or {})}
+        return {**changed, "rl_kwargs": kwargs} if kwargs else changed
+
     @classmethod
     def parameters_from_file(cls, saved: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
         """Returns what a file says with the user's changes; `changed["rl_kwargs"]` may hold single values."""
@@ -160,7 +166,7 @@ def _library_object(library_class: type[Any], vec_env: VecEnv, algorithm: Any) -
 
     from rl_framework.agent.imitation.library.event_logger import EventLogger
 
-    class OverOurBuffer(library_class):  # type: ignore[misc] # the base is only known here
+    class OverOurBuffer(library_class):
         def __init__(self) -> None:
             self.venv, self.rl_algo = vec_env, algorithm
             # Not the class's own constructor, which would make an algorithm with its own buffer.

@@ -55,8 +55,7 @@ class Memory:
         """Returns the memory with new episodes in some slots."""
         if not slots.any():
             return self
-        parts = (part.copy() for part in (self.observations, self.actions, self.steps))
-        forgotten = Memory(*parts)
+        forgotten = Memory(self.observations.copy(), self.actions.copy(), self.steps.copy())
         for part in (forgotten.observations, forgotten.actions, forgotten.steps):
             part[slots] = 0
         return forgotten

@@ -39,6 +39,7 @@ __all__ = ["OfflineLearner"]
 _NETWORKS, _STATISTICS, _LEARNED = "networks.safetensors", "scalers.npz", "learned.json"
 _STATE, _TENSORS = "offline.json", "optimizers.safetensors"
 _BATCHES_BETWEEN_REPORTS = 100
+_LARGEST_BATCH = 1 << 20
 _PARAMETERS = "algorithm_parameters"
 
 
@@ -82,7 +83,9 @@ class OfflineLearner(Learner):
         target = self.parameters.get("target_return")
         if target is not None and (type(target) not in (int, float) or not np.isfinite(target)):
             raise ArgumentError(f"{_PARAMETERS}['target_return']", target, "must be a number or None")
-        given = self._given()
+        given, size = self._given(), self.parameters.get("batch_size", 1)
+        if type(size) is int and not 1 <= size <= _LARGEST_BATCH:
+            raise ArgumentError(f"{_PARAMETERS}['batch_size']", size, f"must be from 1 to {_LARGEST_BATCH}")
         fitting = [c for c in self._candidates() if given.keys() <= fields_of(configuration_class(c))]
         for candidate in fitting or [self.library_class]:
             build_configuration(configuration_class(candidate), given, _PARAMETERS)

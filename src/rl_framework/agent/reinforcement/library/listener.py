@@ -13,8 +13,9 @@ from stable_baselines3.common.logger import KVWriter, Logger
 
 from rl_framework.agent.reinforcement.library.training_state import PendingState
 from rl_framework.environment.sb3 import ExportedVecEnv
+from rl_framework.environment.step_metrics import EPISODE_METRICS_KEY, StepMetrics
 from rl_framework.errors import ArgumentError, NonFiniteError, RLFrameworkError
-from rl_framework.training import EpisodeEnded, RolloutEnded, Training, Updated
+from rl_framework.training import ActionDistribution, EpisodeEnded, RolloutEnded, Training, Updated
 
 __all__ = ["EventListener", "attached"]
 
@@ -117,6 +118,9 @@ class EventListener(BaseCallback):
         self.writer = _UpdateWriter(self)
         self._returns = np.zeros(vec_env.num_envs)
         self._lengths = np.zeros(vec_env.num_envs, dtype=np.int64)
+        self._step_metrics = StepMetrics(vec_env.num_envs)
+        heard = training.is_heard(RolloutEnded)
+        self._actions = ActionDistribution(vec_env.action_space, training.timestep) if heard else None
         self._steps = 0
         self._empty_for = 0
 
@@ -166,6 +170,8 @@ class EventListener(BaseCallback):
         else:
             ended = self._watch_foreign()
         timestep = self.model.num_timesteps
+        if self._actions is not None:
+            self._note_actions(self._actions)
         for slot, info in ended:
             if "episode" in info:
                 self.training.emit(EpisodeEnded.from_info(timestep, slot, info))
@@ -190,6 +196,7 @@ class EventListener(BaseCallback):
             return []
         if self.locals.get("begins", False):
             self._returns[:], self._lengths[:] = 0.0, 0
+            self._step_metrics.clear()
         self._steps += 1
         rewards, observations = self.locals["rewards"], self.locals["new_obs"]
         normalize = self.model.get_vec_normalize_env()
@@ -203,16 +210,32 @@ class EventListener(BaseCallback):
                     raise NonFiniteError(kind, index, self._steps, array[index])
         self._returns += rewards
         self._lengths += 1
+        self._step_metrics.add(self.locals["infos"])
         for slot in np.flatnonzero(self.locals["dones"]):
             episode = {"r": float(self._returns[slot]), "l": int(self._lengths[slot])}
-            self.locals["infos"][slot].setdefault("episode", episode)
+            info = self.locals["infos"][slot]
+            info.setdefault("episode", episode)
+            metrics = self._step_metrics.finish(int(slot))
+            if metrics:
+                info[EPISODE_METRICS_KEY] = metrics
             self._returns[slot], self._lengths[slot] = 0.0, 0
         infos = self.locals["infos"]
         return [(int(slot), infos[slot]) for slot in np.flatnonzero(self.locals["dones"])]
 
+    def _note_actions(self, actions: ActionDistribution) -> None:
+        if not self.locals.get("is_new", True):  # ARS tells of a step once for each environment
+            return
+        # What the environments were given: on-policy algorithms clip what they sampled.
+        taken = self.locals.get("clipped_actions", self.locals.get("actions"))
+        if taken is not None:
+            absent = self._exported is not None and self._exported.batch.may_be_absent
+            actions.add(taken[self._exported.acted] if absent and self._exported is not None else taken)
+
     def _on_rollout_end(self) -> None:
-        if self.training.is_heard(RolloutEnded):  # some algorithms have a rollout in every step
-            self.training.emit(RolloutEnded(timestep=self.model.num_timesteps))
+        if self._actions is not None:  # some algorithms have a rollout in every step
+            timestep = self.model.num_timesteps
+            metrics, histograms = self._actions.report(timestep)
+            self.training.emit(RolloutEnded(timestep=timestep, metrics=metrics, histograms=histograms))
 
     def _on_training_end(self) -> None:
         # The library writes what an update reported when the next rollout ends; after the last one nobody would.

@@ -14,7 +14,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her import HerReplayBuffer
 
-from rl_framework.agent.reinforcement.library.present_rollout import PresentRollout
+from rl_framework.agent.reinforcement.library.present_rollout import PresentRollout, swap_decisions
 from rl_framework.environment.sb3 import ExportedVecEnv
 from rl_framework.errors import ArgumentError, shorten
 
@@ -40,6 +40,7 @@ class _PresentReplay:
     """Stores each transition by itself; rows of absent slots are not stored at all."""
 
     vec_env: VecEnv
+    _decisions: dict[str, Any]
 
     def __init__(
         self,
@@ -60,7 +61,15 @@ class _PresentReplay:
         super().__init__(buffer_size, observation_space, action_space, device, 1, **kwargs)  # type: ignore[call-arg]
 
     def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
-        for index in np.flatnonzero(getattr(self.vec_env, "acted", np.ones(len(reward), dtype=np.bool_))):
+        acted = getattr(self.vec_env, "acted", np.ones(len(reward), dtype=np.bool_))
+        decided = getattr(self.vec_env, "decided", acted)
+        if (decided != acted).any():
+            obs = {key: part.copy() for key, part in obs.items()} if isinstance(obs, dict) else obs.copy()
+            action = action.copy()
+            seen = {f"observations.{key}": part for key, part in obs.items()} if isinstance(obs, dict) else {"": obs}
+            kept = getattr(self, "_decisions", {})
+            self._decisions = swap_decisions(kept, {**seen, "actions": action}, decided, acted)
+        for index in np.flatnonzero(acted):
             row = slice(index, index + 1)
             super().add(  # type: ignore[misc]
                 _rows(obs, row), _rows(next_obs, row), action[row], reward[row], done[row], [infos[index]]

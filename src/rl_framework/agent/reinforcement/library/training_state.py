@@ -38,7 +38,7 @@ from rl_framework.environment.sb3 import ExportedVecEnv
 from rl_framework.errors import BundleError
 from rl_framework.seeding import capture_global_state, derive_seed, isolated_random_state, restore_global_state
 
-__all__ = ["PendingState", "capture", "restore"]
+__all__ = ["PendingState", "capture", "optimizers_of", "restore"]
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def capture(algorithm: Any, vec_env: VecEnv | None) -> dict[str, Any]:
         "optimizers": {},
         "layouts": {},
     }
-    for name, optimizer in _optimizers(algorithm):
+    for name, optimizer in optimizers_of(algorithm):
         state["optimizers"][name] = take_optimizer(name, optimizer, tensors)
     for name in algorithm._get_torch_save_params()[1]:
         if getattr(algorithm, name, None) is not None:
@@ -169,7 +169,7 @@ def _restore(bundle: Bundle, algorithm: Any, vec_env: VecEnv, seed: int) -> Pend
     for name in _COUNTERS:
         if hasattr(algorithm, name):
             setattr(algorithm, name, checked_counter(name, state["counters"][name], getattr(algorithm, name)))
-    for name, optimizer in _optimizers(algorithm):
+    for name, optimizer in optimizers_of(algorithm):
         give_optimizer(name, optimizer, state["optimizers"][name], tensors)
     for name in algorithm._get_torch_save_params()[1]:
         if getattr(algorithm, name, None) is not None:
@@ -262,7 +262,8 @@ def _logged(algorithm: Any) -> dict[str, Any]:
     }
 
 
-def _optimizers(algorithm: Any) -> Iterator[tuple[str, torch.optim.Optimizer]]:
+def optimizers_of(algorithm: Any) -> Iterator[tuple[str, torch.optim.Optimizer]]:
+    """Finds the optimizers of an algorithm, such as "policy.optimizer" or "ent_coef_optimizer"."""
     for name in algorithm._get_torch_save_params()[0]:
         owner: Any = algorithm
         for part in name.split("."):

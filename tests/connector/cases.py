@@ -1,0 +1,157 @@
+"""What the table of faults asks of each connector: a service on this machine that can be broken and repaired."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.servers.hub import READ_TOKEN, LoopbackHub, loopback_hub
+
+from rl_framework import HuggingFaceConnector, HuggingFaceUploadConfig
+from rl_framework.retry import RetryPolicy
+
+QUICK = RetryPolicy(attempts=8, first_wait=0.001, longest_wait=0.002, longest_retry_after=0.002)
+
+# How the service fails, in the words of `Fault` in the servers. "{n}" times, then it works again.
+TRANSIENT: dict[str, dict[str, Any]] = {
+    "too many requests": {"status": 429, "headers": {"Retry-After": "1"}},
+    "unavailable": {"status": 503, "headers": {"Retry-After": "1"}},
+    "dropped before": {"drop": "before"},
+    "dropped after": {"drop": "after"},
+    "dropped half-way": {"drop": "half-way"},
+}
+
+
+class Case(ABC):
+    """A connector and its service.
+
+    Attributes:
+        helpful: What the message about a wrong token has to name.
+        token: A secret that the client sends.
+    """
+
+    name: str
+    helpful: tuple[str, ...]
+    token: str
+
+    @classmethod
+    @abstractmethod
+    def running(cls, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
+        """Runs the service, as a context manager that gives the case."""
+
+    @abstractmethod
+    def connector(self, **options: Any) -> Any:
+        """Returns a new connector that retries at once."""
+
+    @abstractmethod
+    def fail(self, times: int, **how: Any) -> Any:
+        """Lets each of the next requests that write fail."""
+
+    @abstractmethod
+    def fail_reading(self, times: int, **how: Any) -> Any:
+        """Lets each of the next requests that read an agent fail."""
+
+    @abstractmethod
+    def repair(self) -> None:
+        """Lets nothing fail any more."""
+
+    @abstractmethod
+    def take_away_rights(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+        """Replaces the token by one that is wrong (401) or may not write (403)."""
+
+    @abstractmethod
+    def give_back_rights(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Undoes that."""
+
+    @abstractmethod
+    def checkpoints(self) -> list[int]:
+        """Returns the timesteps of the checkpoints at the service, in the order in which they arrived."""
+
+    @abstractmethod
+    def received(self) -> dict[str, bytes]:
+        """Returns everything that the service has stored, by names of its own."""
+
+    @abstractmethod
+    def plant(self, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+        """Makes a token the one that the service accepts and the client sends; it looks like no token."""
+
+    @abstractmethod
+    def fill_disk_for_downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lets the client find the disk full when it writes a download."""
+
+
+class HuggingFaceCase(Case):
+    name = "huggingface"
+    helpful = ("HF_TOKEN", "'write'", "huggingface.co/settings/tokens")
+    repository = "tester/agent"
+
+    def __init__(self, hub: LoopbackHub, token: str) -> None:
+        self.hub, self.token = hub, token
+
+    @classmethod
+    @contextmanager
+    def running(cls, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HuggingFaceCase]:
+        from tests.servers.hub import WRITE_TOKEN
+
+        with loopback_hub(monkeypatch, folder / "cache") as hub:
+            yield cls(hub, WRITE_TOKEN)
+
+    def connector(self, **options: Any) -> HuggingFaceConnector:
+        config = HuggingFaceUploadConfig(self.repository, n_eval_episodes=0)
+        return HuggingFaceConnector(config, **{"retry": QUICK, **options})
+
+    def fail(self, times: int, **how: Any) -> Any:
+        return self.hub.fail(r"^(POST|PUT) ", times=times, **how)
+
+    def fail_reading(self, times: int, **how: Any) -> Any:
+        return self.hub.fail(r"^GET .*(/resolve/.*agent.zip|/tree/)", times=times, **how)
+
+    def repair(self) -> None:
+        self.hub.faults.clear()
+
+    def take_away_rights(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+        monkeypatch.setenv("HF_TOKEN", {401: "hf_" + "WrongTokenOfTheTests0123456789", 403: READ_TOKEN}[status])
+
+    def give_back_rights(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_TOKEN", self.token)
+
+    def checkpoints(self) -> list[int]:
+        repository = self.hub.repositories.get(("model", self.repository))
+        messages = [] if repository is None else repository.messages
+        # One commit each; the message names the timestep.
+        return [int(text.rpartition("timestep ")[2].rstrip(")")) for text in messages if "checkpoints/" in text]
+
+    def received(self) -> dict[str, bytes]:
+        return {
+            f"{repository.name}/{sha}/{path}": stored.content
+            for repository in self.hub.repositories.values()
+            for sha, files in repository.commits.items()
+            for path, stored in files.items()
+        }
+
+    def plant(self, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+        self.token = token
+        self.hub.tokens[token] = "write"
+        monkeypatch.setenv("HF_TOKEN", token)
+
+    def fill_disk_for_downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from huggingface_hub import file_download
+
+        def full(*arguments: Any, **options: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(file_download, "http_get", full)
+
+
+CASES: list[type[Case]] = [HuggingFaceCase]
+
+
+def slow() -> dict[str, Any]:
+    """Returns a fault that answers when its event is set."""
+    return {"until": threading.Event()}

@@ -1,0 +1,242 @@
+"""Every fault that the way to ClearML can have: training goes on, everything arrives, once."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.connector.clearml_runs import connector
+from tests.servers.clearml import ACCESS_KEY, SECRET_KEY, ClearMLServer
+
+from rl_framework import StableBaselinesAgent, load_agent
+from rl_framework.connector.clearml import ClearMLConnector
+from rl_framework.errors import ConnectorError
+from rl_framework.training import CheckpointSaved, Training, TrainingEnded, TrainingStarted, Updated
+
+pytestmark = pytest.mark.filterwarnings("ignore::pyparsing.warnings.PyparsingDeprecationWarning")
+
+ANYWHERE = "."
+
+TRANSIENT: dict[str, dict[str, Any]] = {
+    "429": {"status": 429, "headers": {"Retry-After": "0.02"}},
+    "503": {"status": 503, "headers": {"Retry-After": "0.02"}},
+    "500": {"status": 500},
+    "dropped before": {"drop": "before"},
+    "dropped after": {"drop": "after"},
+    "dropped half-way": {"drop": "half-way"},
+}
+
+PLACES = {
+    "login": r"auth\.login",
+    "task": r"tasks\.create",
+    "status": r"tasks\.(started|completed)",
+    "scalars": r"events\.add_batch",
+    "file": "POST /$",
+    "model": r"models\.create|tasks\.add_or_update_model",
+    "everything": ANYWHERE,
+}
+
+
+def _training(clearml: ClearMLConnector, folder: Path) -> None:
+    """Lets happen what a short training lets happen."""
+    checkpoint = folder / "checkpoint_000000000003.zip"
+    checkpoint.write_bytes(b"a bundle")
+    training = Training(None, [clearml], 0)
+    record = {"algorithm": "ppo", "environment": "CartPole-v1"}
+    training.emit(TrainingStarted(timestep=0, total_timesteps=3, record=record))
+    for step in range(1, 4):
+        training.emit(Updated(timestep=step, n_updates=step, metrics={"train/loss": step / 2}))
+        clearml.flush()
+    training.emit(Updated(timestep=3, n_updates=3, histograms={"rollout/action": np.arange(4)}))
+    training.emit(CheckpointSaved(timestep=3, path=checkpoint))
+    training.emit(TrainingEnded(timestep=3))
+
+
+def _check_that_all_is_there(server: ClearMLServer) -> None:
+    task = server.task()  # raises if there are two
+    assert task["name"] == "ppo on CartPole-v1"
+    assert task["status"] == "completed"
+    assert server.scalars(task["id"]) == {"train/loss": [(1, 0.5), (2, 1.0), (3, 1.5)]}
+    assert len(server.events_of(task["id"], "plot")) == 1
+    (output,) = task["models"]["output"]
+    (model,) = server.contents.models.values()
+    assert (output["name"], output["model"]) == ("checkpoint_000000000003", model["id"])
+    assert server.file_at(model["uri"]) == b"a bundle"
+    assert "environment" in task["configuration"]["record"]["value"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_a_fault_that_passes_loses_nothing_and_doubles_nothing(
+    clearml_server: ClearMLServer, tmp_path: Path, fault: str, place: str
+) -> None:
+    clearml_server.fail(PLACES[place], times=3, **TRANSIENT[fault])
+    clearml = connector()
+    _training(clearml, tmp_path)
+    assert clearml.delivery.drain(20.0) == 0
+    _check_that_all_is_there(clearml_server)
+    assert clearml_server.faults[0].times < 3
+
+
+def test_slow_answers_hold_up_no_training(clearml_server: ClearMLServer, tmp_path: Path) -> None:
+    answer = threading.Event()
+    clearml_server.fail(ANYWHERE, times=1000, until=answer)
+    clearml = connector(patience=0.05)
+    begin = time.perf_counter()
+    _training(clearml, tmp_path)
+    assert time.perf_counter() - begin < 5.0
+    assert clearml.delivery.n_left > 0
+    answer.set()
+    assert clearml.delivery.drain(20.0) == 0
+    _check_that_all_is_there(clearml_server)
+
+
+@pytest.mark.parametrize("status", [401, 403], ids=str)
+def test_refused_keys_leave_everything_for_sync(
+    clearml_server: ClearMLServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    fault = clearml_server.fail(ANYWHERE, times=1000, status=status)
+    clearml = connector()
+    _training(clearml, tmp_path)
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("keys" in message for message in messages if "Check" in message or "Make new ones" in message) >= 1
+    assert any("sync()" in message for message in messages)
+    fault.times = 0
+    assert clearml.sync() > 0
+    _check_that_all_is_there(clearml_server)
+
+
+def test_a_server_that_is_down_from_the_start_gets_it_from_a_later_process(
+    clearml_server: ClearMLServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault = clearml_server.fail(ANYWHERE, times=1000, drop="before")
+    clearml = connector(patience=0.05)
+    clearml.hyperparameters({"learning_rate": 1e-3})
+    _training(clearml, tmp_path)
+    clearml.close()
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert sum("cannot be reached" in message for message in warnings) == 1
+    assert any("sync()" in message for message in warnings)
+    (tmp_path / "checkpoint_000000000003.zip").unlink()
+    _check_for_secrets(tmp_path, caplog.text)
+    fault.times = 0
+    assert connector().sync() > 0
+    _check_that_all_is_there(clearml_server)
+    assert clearml_server.task()["hyperparams"]["General"]["learning_rate"]["value"] == "0.001"
+    assert connector().sync() == 0
+
+
+def test_two_runs_that_wait_are_two_tasks(clearml_server: ClearMLServer, tmp_path: Path) -> None:
+    fault = clearml_server.fail(ANYWHERE, times=1000, drop="before")
+    for value in (1.0, 2.0):
+        clearml = connector(patience=0.0)
+        clearml.log_metrics({"a": value}, 1, 0.0)
+        clearml.close()
+    fault.times = 0
+    connector().sync()
+    tasks = clearml_server.contents.tasks
+    assert sorted(clearml_server.scalars(task)["a"][0][1] for task in tasks) == [1.0, 2.0]
+
+
+def test_a_full_disk_loses_nothing(
+    clearml_server: ClearMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault = clearml_server.fail(ANYWHERE, times=1000, drop="before")
+
+    def no_room(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("rl_framework.connector.spool._append", no_room)
+    clearml = connector(patience=0.05)
+    _training(clearml, tmp_path)
+    assert any("cannot be written" in record.getMessage() for record in caplog.records)
+    fault.times = 0
+    assert clearml.delivery.drain(20.0) == 0
+    _check_that_all_is_there(clearml_server)
+
+
+def test_an_upload_that_fails_raises_and_keeps_the_files(clearml_server: ClearMLServer, tmp_path: Path) -> None:
+    agent = StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 32, "n_epochs": 1})
+    agent.train("CartPole-v1", 64, n_environments=2, seed=0, progress_bar=False)
+    fault = clearml_server.fail(r"POST /$", times=1000, status=503, headers={"Retry-After": "0.01"})
+    clearml = connector()
+    with pytest.raises(ConnectorError, match=r"agent\.zip .*the files are kept in .*4 attempts.*503") as raised:
+        clearml.upload(agent)
+    assert raised.value.__cause__ is None
+    assert raised.value.__context__ is None
+    kept = next(Path("runs").rglob("*-upload"))
+    assert str(kept) in str(raised.value)
+    assert load_agent(kept / "agent.zip").num_timesteps == 64
+    fault.times = 0
+    clearml.upload(agent)
+    assert not kept.exists()
+    assert clearml_server.task()["status"] == "completed"
+
+
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_an_upload_endures_faults(clearml_server: ClearMLServer, fault: str) -> None:
+    agent = StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 32, "n_epochs": 1})
+    agent.train("CartPole-v1", 64, n_environments=2, seed=0, progress_bar=False)
+    clearml_server.fail(ANYWHERE, times=3, **TRANSIENT[fault])
+    clearml = connector()
+    clearml.upload(agent)
+    task = clearml_server.task()
+    assert len(clearml_server.contents.models) == 1
+    assert {entry["key"] for entry in task["execution"]["artifacts"]} == {"agent", "record"}
+    clearml_server.fail("GET /my", times=2, **TRANSIENT[fault])
+    assert StableBaselinesAgent("ppo").download(connector=clearml).num_timesteps == 64
+
+
+def test_a_task_that_has_ended_takes_what_comes_late(clearml_server: ClearMLServer, tmp_path: Path) -> None:
+    fault = clearml_server.fail(r"POST /$|hyper_params", times=1000, status=400)
+    clearml = connector()
+    clearml.hyperparameters({"learning_rate": 1e-3})
+    _training(clearml, tmp_path)
+    assert clearml_server.task()["status"] == "completed"
+    assert clearml_server.task()["models"]["output"] == []
+    fault.times = 0
+    clearml.sync()
+    _check_that_all_is_there(clearml_server)
+    assert clearml_server.task()["hyperparams"]["General"]["learning_rate"]["value"] == "0.001"
+
+
+def test_what_is_no_clearml_server_is_told(
+    clearml_server: ClearMLServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clearml_server.contents.files["/v2.13/auth.login"] = b"<html>a web page</html>"
+    monkeypatch.setattr(type(clearml_server), "next_fault", lambda *_: None)
+    monkeypatch.setattr("tests.servers.clearml._Handler._call", lambda *_: (200, b"<html></html>"))
+    _training(connector(), tmp_path)
+    assert "check CLEARML_API_HOST" in caplog.text
+
+
+def _check_for_secrets(folder: Path, log: str) -> None:
+    contents = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    for secret in (ACCESS_KEY, SECRET_KEY):
+        assert not any(secret.encode() in content for content in contents)
+        assert secret not in log
+    assert not any(b"eyJ" in content for content in contents)  # tokens begin so
+
+
+def test_secrets_are_nowhere(clearml_server: ClearMLServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    clearml_server.fail(r"tasks\.create", times=2, status=500, message=f"broken for {SECRET_KEY} and {ACCESS_KEY}")
+    clearml_server.fail(r"models\.create", times=1000, status=400, message=f"refused for {SECRET_KEY}")
+    agent = StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 32, "n_epochs": 1})
+    clearml = connector()
+    clearml.hyperparameters({"note": f"my key is {SECRET_KEY}"})
+    agent.train("CartPole-v1", 64, n_environments=2, seed=0, progress_bar=False, connector=clearml)
+    training = Training(None, [clearml], 0)
+    training.emit(TrainingEnded(timestep=64, stop_reason=f"because of {ACCESS_KEY}"))
+    with pytest.raises(ConnectorError) as raised:
+        clearml.upload(agent)
+    clearml.close()
+    _check_for_secrets(tmp_path, caplog.text + repr(raised.value))
+    there = repr(clearml_server.contents)
+    assert SECRET_KEY not in there
+    assert ACCESS_KEY not in there

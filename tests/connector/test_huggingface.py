@@ -1,0 +1,494 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from tests.servers.hub import READ_TOKEN, WRITE_TOKEN, LoopbackHub, loopback_hub
+
+from rl_framework import (
+    HuggingFaceConnector,
+    HuggingFaceDownloadConfig,
+    HuggingFaceUploadConfig,
+    StableBaselinesAgent,
+    load_agent,
+)
+from rl_framework.agent.imitation import ImitationAgent
+from rl_framework.errors import ArgumentError, BundleError, ConnectorError, MissingExtraError, RecordingError
+from rl_framework.retry import RetryPolicy
+
+SHORT = {"n_steps": 32, "batch_size": 32, "n_epochs": 1}
+NAME = "tester/ppo-CartPole-v1"
+QUICK = RetryPolicy(attempts=3, first_wait=0.0, longest_wait=0.0, longest_retry_after=0.0)
+
+
+def _agent(steps: int = 64, **kwargs: Any) -> StableBaselinesAgent:
+    agent = StableBaselinesAgent("ppo", SHORT)
+    agent.train("CartPole-v1", steps, n_environments=2, seed=0, progress_bar=False, **kwargs)
+    return agent
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _agent().save_to_file(tmp_path_factory.mktemp("bundle") / "agent.zip")
+
+
+@pytest.fixture
+def agent(bundle: Path) -> Any:
+    return load_agent(bundle)
+
+
+def _config(**options: Any) -> HuggingFaceUploadConfig:
+    return HuggingFaceUploadConfig(NAME, **{"n_eval_episodes": 3, "video_length": 4, **options})
+
+
+def _connector(config: HuggingFaceUploadConfig | None = None, **options: Any) -> HuggingFaceConnector:
+    return HuggingFaceConnector(config or _config(), **{"retry": QUICK, **options})
+
+
+def _acts_like(one: Any, other: Any) -> bool:
+    observations = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    return np.array_equal(one.predict(observations)[0], other.predict(observations)[0])
+
+
+# Uploading
+
+
+@pytest.fixture(scope="module")
+def uploaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A training that was tracked, and the one commit of its upload."""
+    folder = tmp_path_factory.mktemp("uploaded")
+    with pytest.MonkeyPatch.context() as patch, loopback_hub(patch, folder / "cache") as hub:
+        connector = _connector(directory=folder / "run")
+        agent = _agent(256, connector=connector)
+        address = agent.upload(connector, video_recording_environment="CartPole-v1")
+        files = hub.repositories["model", NAME].files
+        yield {"hub": hub, "agent": agent, "address": address, "files": files, "folder": folder / "run"}
+
+
+def test_an_upload_is_one_commit_with_everything(uploaded: dict[str, Any]) -> None:
+    hub, files = uploaded["hub"], uploaded["files"]
+    assert set(files) == {
+        ".gitattributes",
+        "README.md",
+        "agent.zip",
+        "learning_curve.png",
+        "metrics.jsonl",
+        "record.json",
+        "replay.mp4",
+        "results.json",
+        "system.json",
+    }
+    assert hub.commits(NAME) == ["Upload an agent of rl_framework"]
+    assert uploaded["address"].startswith(f"{hub.url}/{NAME}/commit/")
+    Path("agent.zip").write_bytes(files["agent.zip"])
+    assert _acts_like(load_agent("agent.zip"), uploaded["agent"])
+    assert b"ftyp" in files["replay.mp4"][:16]
+    assert files["learning_curve.png"].startswith(b"\x89PNG")
+    assert any("train/loss" in json.loads(line)["metrics"] for line in files["metrics.jsonl"].splitlines())
+    (record,) = json.loads(files["record.json"])
+    assert (record["algorithm"], record["environment"], record["seed"]) == ("ppo", "CartPole-v1", 0)
+    assert json.loads(files["system.json"])["versions"]["torch"]
+    results = json.loads(files["results.json"])
+    assert len(results["returns"]) == results["n_eval_episodes"] == 3
+    assert results["mean_reward"] == np.mean(results["returns"])
+    assert results["std_reward"] == np.std(results["returns"])
+    assert isinstance(results["seed"], int)
+    assert results["interval_95"][0] <= results["mean_reward"] <= results["interval_95"][1]
+    # Nothing is left behind but what was measured.
+    assert sorted(path.name for path in uploaded["folder"].iterdir()) == [
+        "metrics.jsonl",
+        "record.json",
+    ]
+
+
+def test_the_card_has_metadata_that_the_hub_reads(uploaded: dict[str, Any]) -> None:
+    from huggingface_hub import ModelCard
+
+    text = uploaded["files"]["README.md"].decode()
+    results = json.loads(uploaded["files"]["results.json"])
+    card = ModelCard(text)
+    assert card.data.library_name == "rl_framework"
+    assert card.data.pipeline_tag == "reinforcement-learning"
+    assert set(card.data.tags) == {"deep-reinforcement-learning", "reinforcement-learning", "ppo", "CartPole-v1"}
+    assert card.data.model_name == "ppo-CartPole-v1"
+    (result,) = card.data.eval_results
+    assert (result.task_type, result.dataset_name, result.metric_type) == (
+        "reinforcement-learning",
+        "CartPole-v1",
+        "mean_reward",
+    )
+    assert result.metric_value == f"{results['mean_reward']:.2f} +/- {results['std_reward']:.2f}"
+    assert "POST /api/validate-yaml" in uploaded["hub"].requests
+    assert f"seed {results['seed']}" in text
+    for name in set(uploaded["files"]) - {".gitattributes", "README.md"}:
+        assert f"- `{name}`: " in text
+    assert "`agent.zip`" in text
+
+
+def test_the_code_on_the_card_runs_as_printed(uploaded: dict[str, Any]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", uploaded["files"]["README.md"].decode(), flags=re.DOTALL)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert re.search(r"return \d+(\.\d+)? ± .* \(3 episodes\)", answer.stdout)
+
+
+def test_a_second_upload_is_a_second_commit(hub: LoopbackHub, agent: Any) -> None:
+    connector = _connector()
+    agent.upload(connector)
+    agent.upload(connector)
+    assert len(hub.commits(NAME)) == 2
+
+
+def test_without_environment_and_evaluation_the_card_says_no_more(hub: LoopbackHub, agent: Any) -> None:
+    from huggingface_hub import ModelCard
+
+    agent.upload(_connector(_config(n_eval_episodes=0, environment_name="Mine-v0")))
+    files = hub.repositories["model", NAME].files
+    assert set(files) == {".gitattributes", "README.md", "agent.zip", "record.json", "system.json"}
+    text = files["README.md"].decode()
+    assert ModelCard(text).data.eval_results is None
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert _acts_like(names["agent"], agent)
+
+
+def test_what_the_user_says_counts(hub: LoopbackHub, agent: Any) -> None:
+    from huggingface_hub import ModelCard
+
+    config = _config(
+        environment_name='Pole "of" `mine`: [x]',
+        model_architecture="Two layers of 64",
+        file_name="models/pole.zip",
+        commit_message="Mine",
+        private=True,
+        revision="v1",
+    )
+    connector = _connector(config)
+    connector.log_evaluation(agent.evaluate("CartPole-v1", 4, deterministic=True, seed=3))
+    agent.upload(connector)
+    repository = hub.repositories["model", NAME]
+    assert repository.private
+    assert set(repository.commits[repository.branches["main"]]) == {".gitattributes"}
+    files = repository.commits[repository.branches["v1"]]
+    assert "models/pole.zip" in files
+    card = ModelCard(files["README.md"].content.decode())
+    assert card.data.tags[-1] == config.environment_name
+    assert "**Two layers of 64**" in card.text
+    assert json.loads(files["results.json"].content)["seed"] == 3
+    (code,) = re.findall(r"```python\n(.*?)```", card.text, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert _acts_like(names["agent"], agent)
+
+
+def test_an_environment_that_a_record_names_is_not_imported(hub: LoopbackHub, agent: Any) -> None:
+    agent._runs[-1]["environment"] = "antigravity:Evil-v0"
+    agent.upload(_connector())
+    assert "antigravity" not in sys.modules
+    assert "results.json" not in hub.repositories["model", NAME].files
+
+
+def test_imitation_agents_are_shared_alike(hub: LoopbackHub) -> None:
+    from rl_framework import EpisodeSequence
+
+    sequence = EpisodeSequence.collect(lambda observations: np.zeros(len(observations), np.int64), "CartPole-v1", 2)
+    agent = ImitationAgent("bc", {"batch_size": 8})
+    agent.train(sequence, total_timesteps=16, progress_bar=False, seed=0)
+    agent.upload(_connector(_config(environment_name="CartPole-v1")))
+    text = hub.repositories["model", NAME].files["README.md"].decode()
+    assert "- imitation-learning" in text
+    assert 'pip install "rl-framework[huggingface,imitation]"' in text
+    downloaded = HuggingFaceConnector(download_config=NAME).download()
+    assert isinstance(downloaded, ImitationAgent)
+    assert _acts_like(downloaded, agent)
+
+
+# What is checked before the network is asked
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"repository_id": "no-owner"},
+        {"repository_id": "a/b/c"},
+        {"repository_id": "a/../b"},
+        {"repository_id": "https://huggingface.co/a/b"},
+        {"n_eval_episodes": -1},
+        {"video_length": 0},
+        {"keep_last": 0},
+        {"file_name": "../agent.zip"},
+        {"file_name": "/agent.zip"},
+        {"file_name": "folder/"},
+        {"revision": "a b"},
+        {"commit_message": " "},
+    ],
+    ids=lambda options: "-".join(f"{name}={value}" for name, value in options.items()),
+)
+def test_mistakes_in_the_configuration_are_found_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=next(iter(options))):
+        HuggingFaceUploadConfig(**{"repository_id": NAME, **options})
+
+
+def test_an_agent_without_a_model_asks_no_network(hub: LoopbackHub) -> None:
+    from rl_framework.errors import NotTrainedError
+
+    with pytest.raises(NotTrainedError):
+        StableBaselinesAgent("ppo").upload(_connector())
+    assert hub.requests == []
+
+
+def test_an_environment_that_cannot_be_filmed_asks_no_network(hub: LoopbackHub, agent: Any) -> None:
+    with pytest.raises(RecordingError, match="render_mode"):
+        agent.upload(_connector(), video_recording_environment=gymnasium.make("CartPole-v1"))
+    assert hub.requests == []
+
+
+def test_without_a_token_the_message_says_which(hub: LoopbackHub, agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(ConnectorError, match=r"a token is needed: set HF_TOKEN.*'write'"):
+        agent.upload(_connector())
+    assert hub.requests == []
+
+
+def test_without_the_extra_the_message_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rl_framework import errors
+
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'pip install "rl-framework\[huggingface\]"'):
+        HuggingFaceConnector(NAME)
+
+
+def test_one_that_only_fetches_cannot_track(hub: LoopbackHub) -> None:
+    with pytest.raises(ArgumentError, match="only fetches"):
+        _agent(connector=HuggingFaceConnector(download_config=NAME))
+    with pytest.raises(ArgumentError, match="a repository is needed"):
+        HuggingFaceConnector()
+
+
+# Downloading
+
+
+def test_a_download_becomes_the_agent(hub: LoopbackHub, agent: Any) -> None:
+    agent.upload(_connector())
+    other = StableBaselinesAgent("ppo", SHORT)
+    assert other.download(HuggingFaceConnector(download_config=NAME)) is other
+    assert _acts_like(other, agent)
+
+
+def test_a_revision_is_what_it_was(hub: LoopbackHub, agent: Any) -> None:
+    connector = _connector()
+    first = agent.upload(connector).rpartition("/")[2]
+    changed = _agent(128)
+    changed.upload(connector)
+    old = HuggingFaceConnector(download_config=HuggingFaceDownloadConfig(NAME, revision=first)).download()
+    new = HuggingFaceConnector(download_config=NAME).download()
+    assert _weights(old) == _weights(agent) != _weights(new) == _weights(changed)
+    with pytest.raises(ConnectorError, match=r"no such revision \(404\)"):
+        HuggingFaceConnector(download_config=HuggingFaceDownloadConfig(NAME, revision="v7")).download()
+
+
+def _weights(agent: Any) -> float:
+    return sum(float(tensor.abs().sum()) for tensor in agent.algorithm.policy.state_dict().values())
+
+
+def test_a_private_repository_needs_a_token(hub: LoopbackHub, agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent.upload(_connector(_config(private=True)))
+    monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
+    assert _acts_like(HuggingFaceConnector(download_config=NAME).download(), agent)
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(ConnectorError, match=r"private .*set HF_TOKEN"):
+        HuggingFaceConnector(download_config=NAME).download()
+
+
+@pytest.mark.parametrize("where", ["on the way", "in the cache"])
+def test_what_was_changed_is_not_used(where: str, hub: LoopbackHub, agent: Any) -> None:
+    agent.upload(_connector())
+    other = _agent(96)
+    before = _weights(other)
+    stored = hub.repositories["model", NAME].commits
+    sha = hub.repositories["model", NAME].branches["main"]
+    if where == "on the way":
+        honest = stored[sha]["agent.zip"]
+        changed = type(honest)(honest.content[:-1] + b"x", True)
+        object.__setattr__(changed, "listed", honest.listed)
+        stored[sha]["agent.zip"] = changed
+        with pytest.raises(ConnectorError, match="has not the checksum that the Hub tells"):
+            other.download(HuggingFaceConnector(download_config=NAME))
+        assert _weights(other) == before
+    else:
+        HuggingFaceConnector(download_config=NAME).download()
+        (cached,) = Path("cache/hub").rglob("blobs/*")
+        cached.chmod(0o600)
+        cached.write_bytes(cached.read_bytes()[:-1] + b"x")
+        other.download(HuggingFaceConnector(download_config=NAME))  # fetched anew
+        assert _weights(other) == _weights(agent)
+
+
+def test_another_kind_of_agent_is_refused_and_nothing_changes(hub: LoopbackHub, agent: Any) -> None:
+    agent.upload(_connector())
+    with pytest.raises(BundleError, match="'stable_baselines'"):
+        ImitationAgent("bc").download(HuggingFaceConnector(download_config=NAME))
+
+
+def test_what_is_missing_is_named_with_what_is_there(hub: LoopbackHub) -> None:
+    with pytest.raises(ConnectorError, match=r"tester/ppo-CartPole-v1 is not there"):
+        HuggingFaceConnector(download_config=NAME, retry=QUICK).download()
+    hub.add(NAME, {"a.zip": b"", "b.zip": b"", "README.md": b""})
+    with pytest.raises(ConnectorError, match=r"has no agent.zip, but a.zip, b.zip"):
+        HuggingFaceConnector(download_config=NAME).download()
+    with pytest.raises(BundleError):
+        HuggingFaceConnector(download_config=HuggingFaceDownloadConfig(NAME, "a.zip")).download()
+
+
+# Stable-Baselines3's zoo
+
+
+@pytest.fixture
+def zoo(hub: LoopbackHub, tmp_path: Path) -> Any:
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    environments = VecNormalize(DummyVecEnv([lambda: gymnasium.make("CartPole-v1")]), gamma=0.99)
+    model = PPO("MlpPolicy", environments, **SHORT, device="cpu", seed=0)
+    model.learn(64)
+    model.save(tmp_path / "model.zip")
+    environments.save(str(tmp_path / "statistics.pkl"))
+    files = {
+        "ppo-CartPole-v1.zip": (tmp_path / "model.zip").read_bytes(),
+        "vec_normalize.pkl": (tmp_path / "statistics.pkl").read_bytes(),
+        "args.yml": b"!!python/object/apply:os.system ['touch executed']",
+        "config.yml": b"!!python/object/apply:os.system ['touch executed']",
+        "README.md": b"",
+        "results.json": b"{}",
+    }
+    hub.add("sb3/ppo-CartPole-v1", files)
+    return model, environments
+
+
+def test_models_of_the_zoo_are_opened_when_trusted(zoo: Any) -> None:
+    model, environments = zoo
+    connector = HuggingFaceConnector(download_config=HuggingFaceDownloadConfig("sb3/ppo-CartPole-v1", trust=True))
+    agent = connector.download()
+    mine = StableBaselinesAgent("ppo", SHORT)
+    mine.download(connector)
+    observations = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    expected = model.predict(environments.normalize_obs(observations), deterministic=True)[0]
+    assert np.array_equal(agent.predict(observations)[0], expected)
+    assert np.array_equal(mine.predict(observations)[0], expected)
+    assert not Path("executed").exists()
+
+
+def test_models_of_the_zoo_are_not_opened_otherwise(
+    zoo: Any, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pickle
+
+    monkeypatch.setattr(pickle, "load", lambda *_: pytest.fail("unpickled"))
+    monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("unpickled"))
+    with pytest.raises(ConnectorError, match=r"file_name='ppo-CartPole-v1.zip', trust=True"):
+        HuggingFaceConnector(download_config="sb3/ppo-CartPole-v1").download()
+    assert not [request for request in hub.requests if "vec_normalize" in request]
+
+
+# While training
+
+
+def _checkpoints(hub: LoopbackHub) -> list[str]:
+    return sorted(path for path in hub.repositories["model", NAME].files if path.startswith("checkpoints/"))
+
+
+def test_checkpoints_go_to_the_repository(hub: LoopbackHub) -> None:
+    connector = _connector()
+    agent = _agent(256, connector=connector, checkpoint_every=128, checkpoint_directory="checkpoints")
+    assert _checkpoints(hub) == [f"checkpoints/checkpoint_{steps:012d}.zip" for steps in (128, 256)]
+    config = HuggingFaceDownloadConfig(NAME, _checkpoints(hub)[1])
+    assert _weights(HuggingFaceConnector(download_config=config).download()) == _weights(agent)
+    assert not list(Path("runs/.spool").iterdir()) or connector.delivery.n_left == 0
+
+
+def test_older_checkpoints_go_in_the_same_commit(hub: LoopbackHub) -> None:
+    _agent(
+        256,
+        connector=_connector(_config(keep_last=1)),
+        checkpoint_every=64,
+        checkpoint_directory="checkpoints",
+    )
+    assert _checkpoints(hub) == ["checkpoints/checkpoint_000000000256.zip"]
+    assert len(hub.commits(NAME)) == 4
+
+
+def test_checkpoints_may_stay_at_home(hub: LoopbackHub) -> None:
+    connector = _connector(_config(upload_checkpoints=False))
+    _agent(64, connector=connector, checkpoint_every=64, checkpoint_directory="checkpoints")
+    assert hub.requests == []
+
+
+def test_videos_go_to_the_repository(hub: LoopbackHub) -> None:
+    connector = _connector()
+    Path("v.mp4").write_bytes(b"video")
+    connector.log_video(Path("v.mp4"), "replay", 128)
+    connector.close()
+    assert hub.repositories["model", NAME].files["videos/replay-000000000128.mp4"] == b"video"
+
+
+def test_training_goes_on_while_the_hub_is_down(hub: LoopbackHub, caplog: pytest.LogCaptureFixture) -> None:
+    fault = hub.fail("POST", times=10_000, status=503)
+    connector = _connector(retry=RetryPolicy(first_wait=0.001, longest_wait=0.001), patience=0.05)
+    agent = _agent(128, connector=connector, checkpoint_every=64, checkpoint_directory="checkpoints")
+    assert agent.num_timesteps == 128
+    mine = [record for record in caplog.records if record.name.startswith("rl_framework.connector")]
+    assert len(mine) == 2
+    assert "cannot be reached" in mine[0].getMessage()
+    assert "2 items have not reached the Hub repository" in mine[1].getMessage()
+    assert "HuggingFaceConnector(...).sync()" in mine[1].getMessage()
+    for path in Path("checkpoints").iterdir():
+        path.unlink()
+    fault.times = 0
+    assert connector.sync() == 2
+    assert len(_checkpoints(hub)) == 2
+    assert connector.sync() == 0
+    assert list(Path("runs/.spool").iterdir()) == []
+
+
+def test_a_later_process_delivers_the_rest(hub: LoopbackHub) -> None:
+    fault = hub.fail("POST", times=10_000, drop="before")
+    connector = _connector(retry=RetryPolicy(first_wait=0.001, longest_wait=0.001), patience=0.01)
+    _agent(64, connector=connector, checkpoint_every=64, checkpoint_directory="checkpoints")
+    connector.close()
+    fault.times = 0
+    assert HuggingFaceConnector("tester/another").sync() == 0
+    assert HuggingFaceConnector(NAME).sync() == 1
+    assert len(_checkpoints(hub)) == 1
+
+
+def test_a_resumed_training_goes_on_with_its_metrics(hub: LoopbackHub) -> None:
+    first = _connector()
+    _agent(128, connector=first, checkpoint_every=64, checkpoint_directory="checkpoints")
+    second = _connector()
+    agent = StableBaselinesAgent("ppo", SHORT)
+    agent.train(
+        "CartPole-v1",
+        192,
+        n_environments=2,
+        progress_bar=False,
+        connector=second,
+        resume_from="checkpoints/checkpoint_000000000128.zip",
+    )
+    assert second.local.directory == first.local.directory
+
+
+def test_tokens_that_are_given_count(hub: LoopbackHub, agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
+    with pytest.raises(ConnectorError, match=r"\(403\): set HF_TOKEN.*'write'"):
+        agent.upload(_connector())
+    agent.upload(_connector(token=WRITE_TOKEN))
+    assert "token" not in repr(vars(_connector()._hub)).replace("_token", "")

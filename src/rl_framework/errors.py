@@ -161,6 +161,7 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     "minari": (),
     "offline": (_D3RLPY_LINE,),
     "onnx": (),
+    "pettingzoo": (),
     "tensorboard": (),
     "video": (),
 }

@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers.clearml import ClearMLServer, loopback_clearml
 from tests.servers.hub import READ_TOKEN, LoopbackHub, loopback_hub
 
-from rl_framework import HuggingFaceConnector, HuggingFaceUploadConfig
+from rl_framework import (
+    ClearMLConnector,
+    ClearMLDownloadConfig,
+    ClearMLUploadConfig,
+    HuggingFaceConnector,
+    HuggingFaceUploadConfig,
+)
 from rl_framework.retry import RetryPolicy
 
 QUICK = RetryPolicy(attempts=8, first_wait=0.001, longest_wait=0.002, longest_retry_after=0.002)
@@ -149,7 +156,68 @@ class HuggingFaceCase(Case):
         monkeypatch.setattr(file_download, "http_get", full)
 
 
-CASES: list[type[Case]] = [HuggingFaceCase]
+class ClearMLCase(Case):
+    name = "clearml"
+    helpful = ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY")
+
+    def __init__(self, server: ClearMLServer) -> None:
+        self.server, self.token = server, server.keys[1]
+
+    @classmethod
+    @contextmanager
+    def running(cls, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[ClearMLCase]:
+        with loopback_clearml(monkeypatch, folder) as server:
+            yield cls(server)
+
+    def connector(self, **options: Any) -> ClearMLConnector:
+        upload = ClearMLUploadConfig("my project", n_eval_episodes=0, describe_code=False)
+        # Where an agent was uploaded to is known to the one who uploaded it.
+        uploaded = [task["id"] for task in self.server.contents.tasks.values() if task["models"]["output"]]
+        download = ClearMLDownloadConfig(task_id=uploaded[-1]) if uploaded else None
+        return ClearMLConnector(upload, download, **{"retry": QUICK, **options})
+
+    def fail(self, times: int, **how: Any) -> Any:
+        return self.server.fail(r"^POST ", times=times, **how)
+
+    def fail_reading(self, times: int, **how: Any) -> Any:
+        return self.server.fail(r"^GET .*agent.zip|tasks.get_by_id|models.get_by_id", times=times, **how)
+
+    def repair(self) -> None:
+        self.server.faults.clear()
+
+    def take_away_rights(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+        if status == 401:
+            monkeypatch.setenv("CLEARML_API_SECRET_KEY", "a-wrong-key-0123456789")
+        self.server.is_read_only = status == 403
+
+    def give_back_rights(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CLEARML_API_SECRET_KEY", self.token)
+        self.server.is_read_only = False
+
+    def checkpoints(self) -> list[int]:
+        models = self.server.contents.models.values()
+        return [int(model["name"].rpartition("_")[2]) for model in models if "checkpoint_" in model["name"]]
+
+    def received(self) -> dict[str, bytes]:
+        return {**self.server.contents.files, "the rest": repr(self.server.contents).encode()}
+
+    def plant(self, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+        self.token = token
+        self.server.keys = (self.server.keys[0], token)
+        monkeypatch.setenv("CLEARML_API_SECRET_KEY", token)
+
+    def fill_disk_for_downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        opened = Path.open
+
+        def full(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+            if mode == "wb":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return opened(path, mode, *arguments, **options)
+
+        monkeypatch.setattr(Path, "open", full)
+
+
+CASES: list[type[Case]] = [HuggingFaceCase, ClearMLCase]
 
 
 def slow() -> dict[str, Any]:

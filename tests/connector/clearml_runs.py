@@ -30,6 +30,7 @@ def run_script(
     folder: Path,
     code: str | Path,
     *,
+    arguments: tuple[str, ...] = (),
     variables: dict[str, str] | None = None,
     timeout: float = 60.0,
     expected: int = 0,
@@ -40,6 +41,7 @@ def run_script(
         server: The server that its `clearml.conf` names.
         folder: Its working directory and its home.
         code: The program, or its file.
+        arguments: Of the program.
         variables: Further environment variables.
         timeout: Seconds after which it hangs.
         expected: Exit status.
@@ -60,7 +62,12 @@ def run_script(
     else:
         script = code
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
     assert done.returncode == expected, f"{done.stdout}\n{done.stderr}"
     return done

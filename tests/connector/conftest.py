@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.servers.clearml import ClearMLServer
+from tests.servers.clearml import ClearMLServer, loopback_clearml
 from tests.servers.hub import LoopbackHub, loopback_hub
 
 
@@ -18,10 +18,5 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub
 
 @pytest.fixture
 def clearml_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ClearMLServer]:
-    with ClearMLServer() as server:
-        for name, value in server.variables().items():
-            monkeypatch.setenv(name, value)
-        # Neither the settings nor the cache of whoever runs the tests.
-        monkeypatch.setenv("CLEARML_CONFIG_FILE", str(tmp_path / "no-clearml.conf"))
-        monkeypatch.setenv("HOME", str(tmp_path))
+    with loopback_clearml(monkeypatch, tmp_path) as server:
         yield server

@@ -325,3 +325,20 @@ def test_an_environment_that_cannot_be_filmed_loses_no_agent(clearml_server: Cle
     with pytest.raises(Exception, match="render_mode"):
         clearml.upload(agent, video_recording_environment=gymnasium.make("CartPole-v1"))
     assert load_agent(next(Path("runs").rglob("*-upload/agent.zip"))).num_timesteps == 256
+
+
+def test_a_task_whose_reporter_is_forked_is_warned_of(
+    clearml_server: ClearMLServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class MainTask:
+        id, name = "0" * 32, "a task"
+        _report_subprocess_enabled = True
+
+        def is_main_task(self) -> bool:
+            return True
+
+        def get_project_name(self) -> str:
+            return "my project"
+
+    ClearMLConnector(task=MainTask())
+    assert "report_use_subprocess: false in clearml.conf" in caplog.text

@@ -1,10 +1,7 @@
-"""Every fault that the way to ClearML can have: training goes on, everything arrives, once."""
+"""Faults at each place of the way to ClearML, beside the table for all connectors in `test_faults`."""
 
 from __future__ import annotations
 
-import errno
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pyparsing.warnings.PyparsingDep
 ANYWHERE = "."
 
 TRANSIENT: dict[str, dict[str, Any]] = {
-    "429": {"status": 429, "headers": {"Retry-After": "0.02"}},
     "503": {"status": 503, "headers": {"Retry-After": "0.02"}},
-    "500": {"status": 500},
-    "dropped before": {"drop": "before"},
     "dropped after": {"drop": "after"},
     "dropped half-way": {"drop": "half-way"},
 }
@@ -83,34 +77,6 @@ def test_a_fault_that_passes_loses_nothing_and_doubles_nothing(
     assert clearml_server.faults[0].times < 3
 
 
-def test_slow_answers_hold_up_no_training(clearml_server: ClearMLServer, tmp_path: Path) -> None:
-    answer = threading.Event()
-    clearml_server.fail(ANYWHERE, times=1000, until=answer)
-    clearml = connector(patience=0.05)
-    begin = time.perf_counter()
-    _training(clearml, tmp_path)
-    assert time.perf_counter() - begin < 5.0
-    assert clearml.delivery.n_left > 0
-    answer.set()
-    assert clearml.delivery.drain(20.0) == 0
-    _check_that_all_is_there(clearml_server)
-
-
-@pytest.mark.parametrize("status", [401, 403], ids=str)
-def test_refused_keys_leave_everything_for_sync(
-    clearml_server: ClearMLServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
-) -> None:
-    fault = clearml_server.fail(ANYWHERE, times=1000, status=status)
-    clearml = connector()
-    _training(clearml, tmp_path)
-    messages = [record.getMessage() for record in caplog.records]
-    assert sum("keys" in message for message in messages if "Check" in message or "Make new ones" in message) >= 1
-    assert any("sync()" in message for message in messages)
-    fault.times = 0
-    assert clearml.sync() > 0
-    _check_that_all_is_there(clearml_server)
-
-
 def test_a_server_that_is_down_from_the_start_gets_it_from_a_later_process(
     clearml_server: ClearMLServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,23 +109,6 @@ def test_two_runs_that_wait_are_two_tasks(clearml_server: ClearMLServer, tmp_pat
     assert sorted(clearml_server.scalars(task)["a"][0][1] for task in tasks) == [1.0, 2.0]
 
 
-def test_a_full_disk_loses_nothing(
-    clearml_server: ClearMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    fault = clearml_server.fail(ANYWHERE, times=1000, drop="before")
-
-    def no_room(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("rl_framework.connector.spool._append", no_room)
-    clearml = connector(patience=0.05)
-    _training(clearml, tmp_path)
-    assert any("cannot be written" in record.getMessage() for record in caplog.records)
-    fault.times = 0
-    assert clearml.delivery.drain(20.0) == 0
-    _check_that_all_is_there(clearml_server)
-
-
 def test_an_upload_that_fails_raises_and_keeps_the_files(clearml_server: ClearMLServer, tmp_path: Path) -> None:
     agent = StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 32, "n_epochs": 1})
     agent.train("CartPole-v1", 64, n_environments=2, seed=0, progress_bar=False)
@@ -175,21 +124,8 @@ def test_an_upload_that_fails_raises_and_keeps_the_files(clearml_server: ClearML
     fault.times = 0
     clearml.upload(agent)
     assert not kept.exists()
-    assert clearml_server.task()["status"] == "completed"
-
-
-@pytest.mark.parametrize("fault", TRANSIENT)
-def test_an_upload_endures_faults(clearml_server: ClearMLServer, fault: str) -> None:
-    agent = StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 32, "n_epochs": 1})
-    agent.train("CartPole-v1", 64, n_environments=2, seed=0, progress_bar=False)
-    clearml_server.fail(ANYWHERE, times=3, **TRANSIENT[fault])
-    clearml = connector()
-    clearml.upload(agent)
-    task = clearml_server.task()
     assert len(clearml_server.contents.models) == 1
-    assert {entry["key"] for entry in task["execution"]["artifacts"]} == {"agent", "record"}
-    clearml_server.fail("GET /my", times=2, **TRANSIENT[fault])
-    assert StableBaselinesAgent("ppo").download(connector=clearml).num_timesteps == 64
+    assert clearml_server.task()["status"] == "completed"
 
 
 def test_a_task_that_has_ended_takes_what_comes_late(clearml_server: ClearMLServer, tmp_path: Path) -> None:

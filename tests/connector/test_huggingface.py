@@ -14,6 +14,7 @@ import pytest
 from tests.servers.hub import READ_TOKEN, WRITE_TOKEN, LoopbackHub, loopback_hub
 
 from rl_framework import (
+    EvaluationResult,
     HuggingFaceConnector,
     HuggingFaceDownloadConfig,
     HuggingFaceUploadConfig,
@@ -75,7 +76,7 @@ def uploaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
 
 def test_an_upload_is_one_commit_with_everything(uploaded: dict[str, Any]) -> None:
     hub, files = uploaded["hub"], uploaded["files"]
-    assert set(files) == {
+    assert set(files) - {"histograms.jsonl"} == {
         ".gitattributes",
         "README.md",
         "agent.zip",
@@ -103,10 +104,8 @@ def test_an_upload_is_one_commit_with_everything(uploaded: dict[str, Any]) -> No
     assert isinstance(results["seed"], int)
     assert results["interval_95"][0] <= results["mean_reward"] <= results["interval_95"][1]
     # Nothing is left behind but what was measured.
-    assert sorted(path.name for path in uploaded["folder"].iterdir()) == [
-        "metrics.jsonl",
-        "record.json",
-    ]
+    left = {path.name for path in uploaded["folder"].iterdir()}
+    assert left - {"histograms.jsonl"} == {"metrics.jsonl", "record.json"}
 
 
 def test_the_card_has_metadata_that_the_hub_reads(uploaded: dict[str, Any]) -> None:
@@ -137,7 +136,10 @@ def test_the_code_on_the_card_runs_as_printed(uploaded: dict[str, Any]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", uploaded["files"]["README.md"].decode(), flags=re.DOTALL)
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
-    assert re.search(r"return \d+(\.\d+)? ± .* \(3 episodes\)", answer.stdout)
+    # It gives the very result that the card reports.
+    expected = EvaluationResult.from_dict(json.loads(uploaded["files"]["results.json"]))
+    assert answer.stdout == f"{expected}\n"
+    assert "(3 episodes)" in answer.stdout
 
 
 def test_a_second_upload_is_a_second_commit(hub: LoopbackHub, agent: Any) -> None:
@@ -457,6 +459,16 @@ def test_training_goes_on_while_the_hub_is_down(hub: LoopbackHub, caplog: pytest
     assert len(_checkpoints(hub)) == 2
     assert connector.sync() == 0
     assert list(Path("runs/.spool").iterdir()) == []
+
+
+def test_an_upload_takes_along_what_was_left(hub: LoopbackHub) -> None:
+    fault = hub.fail("POST", times=10_000, status=503)
+    connector = _connector(retry=RetryPolicy(first_wait=0.001, longest_wait=0.001), patience=0.01)
+    agent = _agent(64, connector=connector, checkpoint_every=64, checkpoint_directory="checkpoints")
+    fault.times = 0
+    agent.upload(connector)
+    assert len(_checkpoints(hub)) == 1
+    assert connector.delivery.n_left == 0
 
 
 def test_a_later_process_delivers_the_rest(hub: LoopbackHub) -> None:

@@ -10,7 +10,6 @@ import traceback
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import gymnasium

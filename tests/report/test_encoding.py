@@ -254,6 +254,13 @@ def test_an_ffmpeg_that_is_not_there_is_named(tmp_path, monkeypatch, ffmpeg):
     assert caught.value.argument == "ffmpeg"
 
 
+def test_a_program_that_cannot_be_started_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
+    with pytest.raises(RecordingError, match="could not be started: /nowhere/ffmpeg"):
+        encode_video(moving_square(3), tmp_path / "video.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_system_ffmpeg_is_needed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert len(decode_mp4(encode_video(moving_square(3), tmp_path / "video.mp4"))[1]) == 3

@@ -25,12 +25,16 @@ import socket
 import struct
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email import policy
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
 from tests.servers.clearml_api import Api, Contents, RefusalError, answer
 from tests.servers.hub import Fault
 
@@ -44,6 +48,7 @@ class ClearMLServer:
         self.contents = Contents()
         self.lock = threading.RLock()
         self.keys = (ACCESS_KEY, SECRET_KEY)
+        self.is_read_only = False
         self.faults: list[Fault] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
@@ -136,6 +141,18 @@ class ClearMLServer:
         return str(copy["id"])
 
 
+@contextmanager
+def loopback_clearml(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[ClearMLServer]:
+    """Runs a server that this process's clients talk to."""
+    with ClearMLServer() as server:
+        for name, value in server.variables().items():
+            monkeypatch.setenv(name, value)
+        # Neither the settings nor the cache of whoever runs the tests.
+        monkeypatch.setenv("CLEARML_CONFIG_FILE", str(folder / "no-clearml.conf"))
+        monkeypatch.setenv("HOME", str(folder))
+        yield server
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = 1 << 16
@@ -175,6 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
                 data: dict[str, Any] = {"lines": [json.loads(line) for line in body.splitlines() if line.strip()]}
             else:
                 data = json.loads(body or b"{}")
+            if self.clearml.is_read_only and not re.search(r"\.(login|get_\w+)$", endpoint):
+                raise RefusalError(403, 21, "forbidden (modification not allowed)")
             return 200, answer(endpoint, Api(self.clearml.contents).call(endpoint, data))
         except RefusalError as refusal:
             return refusal.status, answer(endpoint, {}, refusal.status, refusal.subcode, str(refusal))

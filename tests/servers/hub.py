@@ -440,7 +440,10 @@ def loopback_hub(monkeypatch: pytest.MonkeyPatch, cache: Any) -> Iterator[Loopba
         settings |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(cache)}
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
         for name, value in {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": template,
             "HF_HUB_DISABLE_XET": True,
             "HF_HUB_DISABLE_TELEMETRY": True,
             "HF_HUB_OFFLINE": False,

@@ -13,3 +13,4 @@ registry.agents.register("stable_baselines", "rl_framework.agent.reinforcement.s
 registry.agents.register("custom", "rl_framework.agent.reinforcement.custom:CustomAgent")
 registry.agents.register("imitation", "rl_framework.agent.imitation.imitation:ImitationAgent")
 registry.agents.register("offline", "rl_framework.agent.imitation.offline:OfflineAgent")
+registry.agents.register("multi", "rl_framework.agent.multi_agent.multi_agent:MultiAgent")

@@ -245,7 +245,9 @@ class Agent(ABC):
             n_environments = min(_ENVIRONMENTS_TO_EVALUATE_IN, n_eval_episodes)
         # A factory, or an environment's constructor, may draw from the global generators.
         with isolated_random_state(derive_seed(seed, "construction")):
-            batch = open_environments(source, n_environments, environment_kwargs, argument="evaluation_environment")
+            batch = self.open_environments(
+                source, n_environments, environment_kwargs, argument="evaluation_environment"
+            )
             try:
                 self.check_spaces(batch, "evaluation_environment")
                 return evaluate_policy(
@@ -259,6 +261,16 @@ class Agent(ABC):
                 )
             finally:
                 batch.close()
+
+    def open_environments(
+        self,
+        source: Any,
+        n_environments: int | None = None,
+        environment_kwargs: dict[str, Any] | None = None,
+        argument: str = "environment",
+    ) -> BatchedEnvironment:
+        """Opens environments in the form in which this agent acts in them; see `door.open_environments`."""
+        return open_environments(source, n_environments, environment_kwargs, argument=argument)
 
     def save_to_file(self, path: str | Path) -> Path:
         """Writes the agent to one file that is safe to open: no pickle, no code.

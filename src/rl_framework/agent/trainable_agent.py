@@ -147,6 +147,10 @@ class TrainableAgent(Agent, Generic[Batch]):
         batch.environment_id = batch.environment_id or environment_id_of(asked.training_environments)
         return batch
 
+    def further_callbacks(self) -> list[Callback]:
+        """Returns callbacks of the agent's own for this training, which come after those of the user."""
+        return []
+
     def further_record(self) -> dict[str, Any]:
         """Returns what the record of a run says besides what it says of every agent, as JSON-able data."""
         return {}
@@ -182,7 +186,8 @@ class TrainableAgent(Agent, Generic[Batch]):
         periodic: list[Callback] = [callback for callback in (saving, evaluating) if callback is not None]
         # Interruption is last, so that everybody has heard of a boundary before training may end at it.
         interruption = Interruption(saving)
-        callbacks = [*([ProgressBar()] if asked.progress_bar else []), *ours, *periodic, interruption]
+        bars = [ProgressBar()] if asked.progress_bar else []
+        callbacks = [*bars, *ours, *self.further_callbacks(), *periodic, interruption]
         checkpoint = None if asked.resume_from is None else open_checkpoint(asked.resume_from)
         before = {} if checkpoint is None else _training_of(checkpoint)
         fresh = asked.fresh_environments

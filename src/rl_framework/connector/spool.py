@@ -131,7 +131,7 @@ class Spool:
         with self._enduring_full_disks():
             while self._unwritten:
                 item = self._unwritten[0]
-                entry = {"sequence": item.sequence, "kind": item.kind, "data": item.data}
+                entry: dict[str, Any] = {"sequence": item.sequence, "kind": item.kind, "data": item.data}
                 if item.file is not None:
                     entry["file"] = f"{item.sequence:06d}-{item.file.name}"
                     keep_file(item.file, self.directory / "files" / entry["file"])

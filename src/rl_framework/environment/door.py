@@ -26,7 +26,14 @@ from rl_framework.environment.vector import VectorEnvironments
 from rl_framework.environment.workers import Workers
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, SpaceMismatchError
 
-__all__ = ["VECTORIZATIONS", "can_be_made_afresh", "choose_vectorization", "environment_id_of", "open_environments"]
+__all__ = [
+    "VECTORIZATIONS",
+    "adapter_class_for",
+    "can_be_made_afresh",
+    "choose_vectorization",
+    "environment_id_of",
+    "open_environments",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +217,8 @@ def _open_vectorized(
     return batch
 
 
-def _adapter_class_for(source: Any) -> type[EnvironmentAdapter] | None:
+def adapter_class_for(source: Any) -> type[EnvironmentAdapter] | None:
+    """Returns the registered adapter that takes a source, or that a name names; None if there is none."""
     if isinstance(source, str):
         return registry.environment_adapters.get(source) if source in registry.environment_adapters else None
     for name in registry.environment_adapters:
@@ -250,7 +258,7 @@ def _single(source: Any, kwargs: dict[str, Any], argument: str) -> _Single:
         raise EnvironmentSourceError(
             argument, source, "a vectorized environment cannot be one of a list", "Give it alone."
         )
-    adapter_class = _adapter_class_for(source)
+    adapter_class = adapter_class_for(source)
     if adapter_class is not None:
         names_it = isinstance(source, str | os.PathLike | type)
         make = partial(_make_adapted, adapter_class, source, kwargs)
@@ -269,7 +277,8 @@ def _single(source: Any, kwargs: dict[str, Any], argument: str) -> _Single:
 
 
 def _make_adapted(adapter_class: type[EnvironmentAdapter], source: Any, kwargs: dict[str, Any]) -> _Made:
-    adapter = adapter_class()
+    # The user may have made the adapter, with options of its own.
+    adapter = source if isinstance(source, EnvironmentAdapter) else adapter_class()
     adapter.setup(source, **kwargs)
     return adapter if isinstance(adapter, MultiSlotAdapter) else AdaptedEnvironment(adapter)
 
@@ -322,7 +331,7 @@ def _make_from_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argu
     made = factory(**kwargs)
     if isinstance(made, gymnasium.Env):
         return made
-    adapter_class = _adapter_class_for(made)
+    adapter_class = adapter_class_for(made)
     if adapter_class is not None:
         return _make_adapted(adapter_class, made, {})
     raise EnvironmentSourceError(

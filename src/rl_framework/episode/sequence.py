@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from rl_framework.episode.episode import Episode
+from rl_framework.episode.exchange import Exchange
 from rl_framework.episode.inferred_spaces import joined_space
 from rl_framework.episode.statistics import EpisodeStatistics, html_table
 from rl_framework.episode.storage import (
@@ -26,17 +27,12 @@ from rl_framework.episode.storage import (
 from rl_framework.episode.transitions import Transitions, column
 from rl_framework.errors import ArgumentError, shorten
 
-if TYPE_CHECKING:
-    import d3rlpy
-    from imitation.data.types import TrajectoryWithRew
-
 __all__ = ["EpisodeSequence"]
 
 Space = gymnasium.Space[Any]
-GenericStep = tuple[Any, Any, Any, float, bool, bool, dict[str, Any]]
 
 
-class EpisodeSequence(Sequence[Episode]):
+class EpisodeSequence(Exchange):
     """Recorded episodes, read when they are asked for.
 
     A sequence is a list of places in storages, never the data: slices, splits, filters and sums of sequences cost a few
@@ -47,7 +43,8 @@ class EpisodeSequence(Sequence[Episode]):
         best = sequence.filter(minimum_return=475)
         batch = best.transitions().gather(indices)
 
-    Make one with `from_dataset`, `from_episodes`, `from_episode_generator`, `from_minari`, `collect` or `play`.
+    Make one with `from_dataset`, `from_episodes`, `from_episode_generator`, `from_minari`, `from_hub`, `collect` or
+    `play`.
 
     Attributes:
         observation_space: Space of one observation.
@@ -164,22 +161,6 @@ class EpisodeSequence(Sequence[Episode]):
     def load(cls, path: str | os.PathLike[str]) -> EpisodeSequence:
         """Opens a data set that `save` wrote; as `from_dataset`, which opens those of the imitation library too."""
         return cls.from_storage(open_data_set(Path(path)))
-
-    @classmethod
-    def from_minari(cls, name_or_path: str | os.PathLike[str], **options: Any) -> EpisodeSequence:
-        """Opens a data set of Minari.
-
-        Args:
-            name_or_path: Name of a local data set, or its folder.
-            options: Passed to `rl_framework.episode.formats.minari.read_minari`.
-
-        Raises:
-            EpisodeDataError: The data is damaged.
-            MissingExtraError: Minari is not installed.
-        """
-        from rl_framework.episode.formats.minari import read_minari
-
-        return cls.from_storage(read_minari(name_or_path, **options))
 
     @classmethod
     def collect(
@@ -397,46 +378,6 @@ class EpisodeSequence(Sequence[Episode]):
             information=information,
         )
         return Path(path)
-
-    def save_minari(self, name: str, **options: Any) -> Any:
-        """Writes a local data set of Minari.
-
-        Args:
-            name: Its name, such as `"cartpole/expert-v0"`.
-            options: Passed to `rl_framework.episode.formats.minari.save_minari`.
-
-        Raises:
-            MissingExtraError: Minari is not installed.
-        """
-        from rl_framework.episode.formats.minari import save_minari
-
-        return save_minari(self, name, **options)
-
-    def to_imitation_episodes(self) -> Sequence[TrajectoryWithRew]:
-        """Returns the episodes as the imitation library takes them, each made when it is asked for.
-
-        Raises:
-            MissingExtraError: imitation is not installed.
-        """
-        from rl_framework.episode.formats.imitation import to_imitation_episodes
-
-        return to_imitation_episodes(self)
-
-    def to_d3rlpy_episodes(self) -> Sequence[d3rlpy.dataset.Episode]:
-        """Returns the episodes as d3rlpy takes them.
-
-        Raises:
-            MissingExtraError: d3rlpy is not installed.
-        """
-        from rl_framework.episode.formats.d3rlpy import to_d3rlpy_episodes
-
-        return to_d3rlpy_episodes(self)
-
-    def to_generic_episodes(self) -> Sequence[Sequence[GenericStep]]:
-        """Returns the episodes as lists of steps: observation, action, next, reward, terminated, truncated, info."""
-        from rl_framework.episode.formats.generic import to_generic_episodes
-
-        return to_generic_episodes(self)
 
 
 def _stated(

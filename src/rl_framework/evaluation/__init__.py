@@ -11,6 +11,7 @@ from rl_framework.evaluation.bootstrap import (
 )
 from rl_framework.evaluation.comparison import Comparison, compare
 from rl_framework.evaluation.evaluate import Policy, evaluate_policy
+from rl_framework.evaluation.members import MultiAgentResult
 from rl_framework.evaluation.result import EvaluationResult
 from rl_framework.evaluation.statistics import (
     aggregate_iqm,
@@ -27,6 +28,7 @@ __all__ = [
     "Comparison",
     "Estimate",
     "EvaluationResult",
+    "MultiAgentResult",
     "PerformanceProfile",
     "Policy",
     "StratifiedIndices",

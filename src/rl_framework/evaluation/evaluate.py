@@ -9,6 +9,7 @@ import numpy as np
 
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.acting import Policy, act_for_episodes, check_episode_count, choose_actions
+from rl_framework.evaluation.members import Members
 from rl_framework.evaluation.result import EvaluationResult
 from rl_framework.progress import progress_bar
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
@@ -53,7 +54,8 @@ def evaluate_policy(
         show_progress: Whether a progress bar appears when this takes over a second.
 
     Returns:
-        Returns and lengths of the episodes, in the order in which they ended.
+        Returns and lengths of the episodes, in the order in which they ended; where several agents act in one world,
+        a `MultiAgentResult`, which also has those of each agent and of the team.
 
     Raises:
         ArgumentError: Fewer than one episode, or no seed.
@@ -64,6 +66,7 @@ def evaluate_policy(
     seed = fresh_seed() if seed is None else seed
     returns: list[float] = []
     lengths: list[int] = []
+    members = Members()
     with (
         isolated_random_state(derive_seed(seed, "policy"), *generator_owners),
         progress_bar(n_eval_episodes, "evaluating", "episode", enabled=show_progress) as bar,
@@ -74,11 +77,13 @@ def evaluate_policy(
                 account = acted.step.infos[index]["episode"]
                 returns.append(account["r"])
                 lengths.append(account["l"])
+                members.add(acted.step.infos[index])
                 bar.update()
-    return EvaluationResult(
+    result = EvaluationResult(
         returns=np.array(returns),
         lengths=np.array(lengths),
         seed=seed,
         deterministic=deterministic,
         environment=environment_id or environments.environment_id,
     )
+    return members.added_to(result)

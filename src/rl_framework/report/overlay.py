@@ -24,7 +24,7 @@ _VALUE_CHARACTERS = 11
 _CURVE_WIDTH, _GAP = 96, 6
 _CURVE_COLORS = np.array([[86, 180, 233], [230, 159, 0], [0, 200, 140]], dtype=np.uint8)
 _INSIDE_SHARE, _INSIDE_AREA = 0.6, 0.25
-_LARGEST_SCALE = 64
+_LARGEST_SCALE, _SMALL = 64, 128
 _PANEL_GREY = 20
 
 
@@ -134,8 +134,9 @@ class OverlayPainter:
             glyphs.draw(self._labels, component.name, _GAP // 2 + index * self._row, _GAP)
         self._labels -= self._labels >> 2  # a little darker than the values
         self._inside = overlay.place == "inside" or (overlay.place == "auto" and _fits(panel, height, width))
-        # Pixels are repeated, so that a picture of a few of them is as large as the text beside it.
-        self._scale = 1 if self._inside else min(_LARGEST_SCALE, max(1, math.ceil(panel[0] / height)))
+        # Pixels are repeated, so that a picture of a few of them is no smaller than the text beside it.
+        tall = max(panel[0], _SMALL)
+        self._scale = 1 if self._inside else min(_LARGEST_SCALE, max(1, math.ceil(tall / height)))
         self._history: list[list[float]] = [[] for _ in self._components]
         self._episode = 0
 

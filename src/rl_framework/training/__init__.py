@@ -13,6 +13,7 @@ from rl_framework.training.events import (
     TrainingFailed,
     TrainingStarted,
     Updated,
+    Validated,
     VideoRecorded,
 )
 from rl_framework.training.norms import TrackNorms
@@ -34,5 +35,6 @@ __all__ = [
     "TrainingFailed",
     "TrainingStarted",
     "Updated",
+    "Validated",
     "VideoRecorded",
 ]

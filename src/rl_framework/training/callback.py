@@ -17,6 +17,7 @@ from rl_framework.training.events import (
     TrainingFailed,
     TrainingStarted,
     Updated,
+    Validated,
     VideoRecorded,
 )
 
@@ -65,6 +66,9 @@ class Callback:
     def on_evaluation(self, event: Evaluated, training: Training) -> None:
         """The agent was evaluated in between."""
 
+    def on_validation(self, event: Validated, training: Training) -> None:
+        """The agent was compared with recorded episodes."""
+
     def on_checkpoint(self, event: CheckpointSaved, training: Training) -> None:
         """A checkpoint is on disk."""
 
@@ -98,6 +102,7 @@ _METHODS: dict[type[Event], str] = {
     Updated: "on_update",
     EpisodeEnded: "on_episode_end",
     Evaluated: "on_evaluation",
+    Validated: "on_validation",
     CheckpointSaved: "on_checkpoint",
     VideoRecorded: "on_video",
     TrainingEnded: "on_training_end",

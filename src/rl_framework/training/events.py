@@ -21,6 +21,7 @@ __all__ = [
     "TrainingFailed",
     "TrainingStarted",
     "Updated",
+    "Validated",
     "VideoRecorded",
 ]
 
@@ -115,6 +116,11 @@ class Evaluated(Event):
     """The agent was evaluated in between."""
 
     result: EvaluationResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated(Event):
+    """The agent was compared with recorded episodes that it does not learn from."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from tests.agent.imitation.demonstrations import demonstrations
 
 from rl_framework import Callback, ImitationAgent, LocalConnector, StableBaselinesAgent, load_agent, reproduce
+from rl_framework.agent.imitation.validation import EpisodeValidation
 from rl_framework.episode import Episode, EpisodeSequence
 from rl_framework.errors import (
     ArgumentError,
@@ -239,6 +240,35 @@ def test_metrics_come_with_those_of_the_validation_episodes():
     accuracy = float((agent.choose_action(batch.observations) == batch.actions).mean())
     # A few updates later, but the same episodes.
     assert accuracy == pytest.approx(last["validation/accuracy"], abs=0.1)
+
+
+def test_algorithms_that_act_are_measured_against_validation_episodes_too(tmp_path):
+    generator = {"algorithm_class": "ppo", "algorithm_parameters": {"n_steps": 64, "batch_size": 32}}
+    parameters = {"gen_algo": generator, "demo_batch_size": 32, "allow_variable_horizon": True}
+    validation = demonstrations(1, first_seed=50)
+    connector = LocalConnector(tmp_path / "run")
+    agents = [
+        ImitationAgent("gail", parameters).train(
+            demonstrations(),
+            "CartPole-v1",
+            256,
+            validation_episode_sequence=episodes,
+            connector=told,
+            seed=0,
+            progress_bar=False,
+        )
+        for episodes, told in ((validation, connector), (None, None))
+    ]
+    lines = [json.loads(line)["metrics"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    found = [line["validation/accuracy"] for line in lines if "validation/accuracy" in line]
+    assert len(found) == 1
+    assert 0.0 <= found[0] <= 1.0
+    batch = validation.transitions().all()
+    assert EpisodeValidation(validation).measure(agents[0])["validation/accuracy"] == pytest.approx(
+        float((agents[0].choose_action(batch.observations) == batch.actions).mean())
+    )
+    weights = [agent.learner.inner.algorithm.policy.state_dict() for agent in agents]
+    assert all((tensor == weights[1][name]).all() for name, tensor in weights[0].items())
 
 
 def test_validation_changes_nothing():

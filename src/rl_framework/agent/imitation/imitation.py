@@ -13,6 +13,7 @@ from stable_baselines3.common.utils import set_random_seed
 
 from rl_framework.agent.imitation.algorithms import ImitationAlgorithm, resolve_imitation_algorithm
 from rl_framework.agent.imitation.learner import Learner, Setting
+from rl_framework.agent.imitation.validation import EpisodeValidation
 from rl_framework.agent.imitation_learning_agent import ILAgent
 from rl_framework.agent.reinforcement.threads import choose_threads, threads_before
 from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
@@ -21,7 +22,7 @@ from rl_framework.environment import BatchedEnvironment
 from rl_framework.episode.compatibility import check_episodes_fit
 from rl_framework.errors import ArgumentError, BundleError, MissingExtraError, NotTrainedError
 from rl_framework.seeding import capture_global_state, check_seed, isolated_random_state, restore_global_state
-from rl_framework.training import Training
+from rl_framework.training import Callback, Training
 
 __all__ = ["ImitationAgent"]
 
@@ -155,6 +156,12 @@ class ImitationAgent(ILAgent):
     def accepts_listener(self, callback: object) -> bool:
         """Tells whether an object is a callback of the library inside that the algorithm can call."""
         return self._learner.accepts_listener(callback)
+
+    def further_callbacks(self) -> list[Callback]:
+        """Returns what measures against the validation episodes, for algorithms that do not."""
+        if self.validation_episodes is None or self._learner.measures_validation:
+            return []
+        return [EpisodeValidation(self.validation_episodes)]
 
     def choose_threads(self, record: dict[str, Any]) -> AbstractContextManager[None]:
         """Chooses torch's threads; see `choose_threads` in `agent.reinforcement.threads`."""

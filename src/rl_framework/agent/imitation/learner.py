@@ -83,6 +83,9 @@ class Learner(ABC):
     needs_episodes: ClassVar[bool] = True
     """Whether it cannot learn without episodes."""
 
+    measures_validation: ClassVar[bool] = False
+    """Whether it reports on validation episodes by itself; if not, `EpisodeValidation` does."""
+
     resumes_exactly: ClassVar[bool] = True
     """Whether a training that was interrupted goes on as if it had not been."""
 

@@ -45,9 +45,10 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
     also at the end of the process, forks a reporter that can deadlock, and patches argparse, matplotlib, sys.exit,
     signals and fork. If you want its automation (console, machine load), make a task with `init_task` and pass it in.
 
-    Every number is there once. ClearML keeps the last value of a name at an iteration; if several episodes end in the
-    same step of the batch, they are told apart by iterations that follow the timestep, before the next step's. ClearML
-    knows no NaN and no infinity: they are left out, with one warning.
+    Every number is there once. ClearML keeps the last value of a name at an iteration; several values of one timestep,
+    as of episodes that end in the same step of the batch, are told apart by the iterations that follow it. A resumed
+    training goes on in the same task, and what it reports again takes the place of what was there. ClearML knows no NaN
+    and no infinity: they are left out, with one warning. The last seconds' numbers are lost if the process is killed.
 
     It was tried with the real SDK and a server on loopback that follows the server's published source, never with a
     real ClearML server.
@@ -242,10 +243,11 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
         if self.delivery.drain(self.patience):
             self.delivery.report()
             raise ConnectorError(f"the task could not be handed to a queue, because {self.service} cannot be reached")
-        if not self._is_own:
-            self.close()
-            self._task.execute_remotely(queue_name=queue, exit_process=True)
         task_id = self._ask(lambda: self._writer.task_id(self._run), f"making a task in {self.service}")
+        if self._task is not None:
+            if self._task.is_main_task():
+                self._task.close()  # which records what a clone needs to run
+            self._ask(lambda: self._writer.set_status(task_id, "stopped"), f"stopping the task {task_id}")
         body = {"task": task_id, "queue_name": queue}
         self._ask(lambda: self._service.call("tasks.enqueue", body, "2.19"), f"putting the task into queue {queue!r}")
         self.close()

@@ -117,13 +117,14 @@ class ClearMLDatasets:
 
         def fetch() -> str:
             dataset = Dataset.get(**where)
+            found: str | None
             if directory is None:
-                copy = dataset.get_local_copy()
+                found = dataset.get_local_copy()
             else:
-                copy = dataset.get_mutable_local_copy(str(directory), raise_on_error=True)
-            if copy is None:
+                found = dataset.get_mutable_local_copy(str(directory), raise_on_error=True)
+            if found is None:
                 raise ConnectorError("ClearML gave no copy of it")
-            return str(copy)
+            return str(found)
 
         copy: str = self._with_the_sdk(fetch, f"fetching the data set {dataset_id or name!r}", timeout)
         return EpisodeSequence.load(Path(copy) / _FOLDER)

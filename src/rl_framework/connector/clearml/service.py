@@ -29,6 +29,7 @@ _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 30.0
 _FILE_SECONDS = 60.0
 _UNKNOWN_KEYS = 401
+_FORBIDDEN = 403
 
 
 class ServiceError(Exception):
@@ -65,18 +66,19 @@ class ClearMLService:
         from clearml.backend_api.session import defs
         from clearml.config import config_obj
 
-        self.host: str = Session.get_api_server_host(config=config_obj).rstrip("/")
-        self.files_host: str = Session.get_files_server_host(config=config_obj).rstrip("/")
+        settings: Any = config_obj
+        self.host: str = Session.get_api_server_host(config=settings).rstrip("/")
+        self.files_host: str = Session.get_files_server_host(config=settings).rstrip("/")
         try:
-            self._web_host = Session.get_app_server_host(config=config_obj).rstrip("/")
+            self._web_host = Session.get_app_server_host(config=settings).rstrip("/")
         except ValueError:  # it cannot be told from the API server's address
             self._web_host = ""
         self._verify: bool | str = _verification(
-            defs.ENV_HOST_VERIFY_CERT.get(default=config_obj.get("api.verify_certificate", True))
+            defs.ENV_HOST_VERIFY_CERT.get(default=settings.get("api.verify_certificate", True))
         )
         self._token: str | None = defs.ENV_AUTH_TOKEN.get()
-        access_key = defs.ENV_ACCESS_KEY.get() or config_obj.get("api.credentials.access_key", None)
-        secret_key = defs.ENV_SECRET_KEY.get() or config_obj.get("api.credentials.secret_key", None)
+        access_key = defs.ENV_ACCESS_KEY.get() or settings.get("api.credentials.access_key", None)
+        secret_key = defs.ENV_SECRET_KEY.get() or settings.get("api.credentials.secret_key", None)
         self._keys = (access_key, secret_key) if access_key and secret_key else None
         if self._keys is None and self._token is None:
             raise ConnectorError(
@@ -249,8 +251,11 @@ class ClearMLService:
                 f"{self.host} does not accept the keys ({reason}). Make new ones in ClearML's web page under Settings, "
                 "Workspace, and put them into CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY, or run clearml-init"
             )
-        if getattr(error, "status_code", None) == 403:
-            return f"{self.host} does not let the owner of these keys do this ({reason}). Check their workspace"
+        if getattr(error, "status_code", None) == _FORBIDDEN:
+            return (
+                f"{self.host} does not let the owner of the keys do this ({reason}). Put keys of somebody who may "
+                "write in this workspace into CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY"
+            )
         return reason
 
 

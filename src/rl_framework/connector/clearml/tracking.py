@@ -64,7 +64,7 @@ class ClearMLTracker(RemoteConnector):
         self._ending = "completed"
         self._has_trained = False
         self._record_name = "record"
-        self._buffer: list[dict[str, Any]] = []
+        self._buffer: list[tuple[str, int, float, float]] = []
         self._buffered_since = 0.0
         self._at_timestep: dict[str, tuple[int, int]] = {}
         self._has_warned_of_nan = False
@@ -90,7 +90,9 @@ class ClearMLTracker(RemoteConnector):
         """Delivers one item."""
         data, run, writer = item.data, item.data["run"], self._writer
         task_id = writer.task_id(run)
-        if item.kind == "events":
+        if item.kind == "scalars":
+            writer.add_events(task_id, [_scalar_event(*scalar) for scalar in data["scalars"]])
+        elif item.kind == "events":
             writer.add_events(task_id, data["events"])
         elif item.kind == "status":
             writer.set_status(task_id, data["status"], data.get("reason", ""))
@@ -118,9 +120,9 @@ class ClearMLTracker(RemoteConnector):
 
     def _put_buffer(self) -> None:
         if self._buffer:
-            events, self._buffer = self._buffer, []
+            scalars, self._buffer = self._buffer, []
             self._open()
-            self.delivery.put("events", {"run": self._run, "events": events})
+            self.delivery.put("scalars", {"run": self._run, "scalars": scalars})
 
     def _open(self, default_name: str | None = None) -> None:
         """Settles what the run is called and puts what was connected before; the task is made by the first item."""
@@ -191,8 +193,7 @@ class ClearMLTracker(RemoteConnector):
             before, count = self._at_timestep.get(name, (timestep, -1))
             count = count + 1 if before == timestep else 0
             self._at_timestep[name] = (timestep, count)
-            event = {**named_event(name, timestep + count, time), "type": "training_stats_scalar", "value": number}
-            self._buffer.append(event)
+            self._buffer.append((name, timestep + count, time, number))
         if len(self._buffer) >= _BUFFERED_VALUES or now - self._buffered_since > _BUFFERED_SECONDS:
             self._put_buffer()
 
@@ -260,3 +261,7 @@ def named_event(name: str, iteration: int, time: float) -> dict[str, Any]:
     """Returns what all events have: "train/loss" is the variant "loss" of the metric "train"."""
     metric, _, variant = name.partition("/")
     return {"metric": metric, "variant": variant or metric, "iter": iteration, "timestamp": int(time * 1000)}
+
+
+def _scalar_event(name: str, iteration: int, time: float, value: float) -> dict[str, Any]:
+    return {**named_event(name, iteration, time), "type": "training_stats_scalar", "value": value}

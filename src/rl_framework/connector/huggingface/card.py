@@ -68,11 +68,11 @@ def usage(config: HuggingFaceUploadConfig, environment: str | None, evaluation: 
         "agent = HuggingFaceConnector(download_config=download_config).download()",
     ]
     if environment is not None and _comes_with_gymnasium(environment):
-        n_episodes = 10 if evaluation is None else evaluation.n_episodes
-        lines += [
-            f"result = agent.evaluate({_quoted(environment)}, n_eval_episodes={n_episodes}, deterministic=True)",
-            "print(result)",
-        ]
+        how = "n_eval_episodes=10, deterministic=True"
+        if evaluation is not None:
+            how = f"n_eval_episodes={evaluation.n_episodes}, deterministic={evaluation.deterministic}"
+            how += f", seed={evaluation.seed}"
+        lines += [f"result = agent.evaluate({_quoted(environment)}, {how})", "print(result)"]
     else:
         lines += ["print(agent.observation_space, agent.action_space)"]
     return "\n".join(lines) + "\n"

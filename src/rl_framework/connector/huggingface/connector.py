@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import zipfile
@@ -25,6 +26,8 @@ from rl_framework.hub import Hub, RemoteFile
 from rl_framework.retry import RetryPolicy
 
 __all__ = ["HuggingFaceConnector"]
+
+logger = logging.getLogger(__name__)
 
 _MODEL = "model"
 _STATISTICS = "vec_normalize.pkl"
@@ -247,7 +250,17 @@ class HuggingFaceConnector(RemoteConnector):
         except ConnectorError as error:
             raise ConnectorError(f"{error}. Everything that was to go there is in {folder}") from None
         shutil.rmtree(folder)
+        self._sync_quietly()
         return address
+
+    def _sync_quietly(self) -> None:
+        """Delivers what could not be sent while training, now that the Hub answers."""
+        if self._delivery is None or not self._delivery.n_left:
+            return
+        try:
+            self.sync()
+        except ConnectorError as error:
+            logger.warning("the agent was uploaded, and what was left of its training was not: %s", error)
 
     def download(self, agent: Any = None) -> Any:
         """Fetches an agent.

@@ -10,7 +10,7 @@ import gymnasium
 from gymnasium import spaces
 
 from rl_framework.environment.groups import Group, group_of
-from rl_framework.errors import ArgumentError, SpaceMismatchError, UnknownNameError, shorten
+from rl_framework.errors import ArgumentError, SpaceMismatchError, UnknownNameError
 
 __all__ = ["ChangingAgents", "Seats", "has_mask", "visible_space"]
 
@@ -114,25 +114,27 @@ class Seats:
 
     def _spaces(self, name: str, agents: Sequence[Any]) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
         environment = self._environment
-        kinds: dict[Any, list[str]] = {}
+        kinds: list[tuple[Any, list[str]]] = []
         for agent in agents:
             of_agent = (environment.observation_space(agent), environment.action_space(agent))
-            alike = next((each for each in kinds if each[0] == of_agent), None)
-            key = (of_agent, len(kinds)) if alike is None else alike
-            kinds.setdefault(key, []).append(str(agent))
+            alike = next((members for known, members in kinds if known == of_agent), None)
+            if alike is None:
+                kinds.append((of_agent, [str(agent)]))
+            else:
+                alike.append(str(agent))
         if len(kinds) > 1:
             listing = "; ".join(
-                f"{', '.join(members)}: {shorten(observation)} and {shorten(action)}"
-                for ((observation, action), _), members in kinds.items()
+                f"{', '.join(members)}: {observation} and {action}" for (observation, action), members in kinds
             )
             where = f"the agents of the group {name!r}" if name else "its agents"
             raise SpaceMismatchError(
                 "groups" if name else "environment",
                 environment,
                 f"{where} have different observation or action spaces ({listing})",
-                "One policy cannot be all of them: train one for each kind with MultiAgent(groups={...}).",
+                "One policy cannot be all of them: train one for each kind with "
+                f"MultiAgent(groups={{{', '.join(f'{group_of(members[0])!r}: ...' for _, members in kinds)}}}).",
             )
-        ((observation_space, action_space), _) = next(iter(kinds))
+        ((observation_space, action_space), _) = kinds[0]
         return visible_space(observation_space), action_space
 
     def begin(self) -> None:

@@ -13,7 +13,7 @@ from rl_framework.environment.batch import SlotStep
 from rl_framework.environment.groups import AGENT_KEY, TEAM_KEY
 from rl_framework.environment.pettingzoo.moments import Moment, Outcome, moments_of
 from rl_framework.environment.pettingzoo.seats import ChangingAgents, Seats, has_mask
-from rl_framework.errors import require_extra
+from rl_framework.errors import RLFrameworkError, require_extra
 
 __all__ = ["PettingZooWorld"]
 
@@ -59,6 +59,7 @@ class PettingZooWorld:
         present = {name: np.zeros(group.n_slots, dtype=np.bool_) for name, group in self.groups.items()}
         for agent, (observation, info) in moment.asked.items():
             name, slot = self._seats.seat(agent)
+            self._seen[agent] = observation
             observations[name][slot], infos[name][slot] = self._split(agent, observation, info)
             present[name][slot] = True
         return {name: (observations[name], infos[name], present[name]) for name in self.groups}
@@ -89,6 +90,10 @@ class PettingZooWorld:
         self._seen = {}
         self._team_return, self._team_length = 0.0, 0
         moment = self._moments.reset(seed, options)
+        if not moment.asked:
+            raise RLFrameworkError(f"{self.environment} has no agents after its reset")
+        self._asked = list(moment.asked)
+        return moment
         self._asked = list(moment.asked)
         return moment
 

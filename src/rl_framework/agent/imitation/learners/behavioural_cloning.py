@@ -71,6 +71,7 @@ def cloning_arguments(parameters: dict[str, Any]) -> dict[str, Any]:
 class BehaviouralCloningLearner(Learner):
     """BC with the loss, the metrics and the defaults of the library, and steps that cost less."""
 
+    measures_validation = True
     needs_environment = False
     owned: ClassVar[dict[str, str]] = {
         "observation_space": "It comes from the environments or the episodes.",

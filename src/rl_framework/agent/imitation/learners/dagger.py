@@ -63,6 +63,7 @@ class DAggerLearner(Learner):
     A saved agent has its policy and the number of its rounds; the demonstrations are in checkpoints only.
     """
 
+    measures_validation = True
     needs_episodes = False
     local: ClassVar[tuple[str, ...]] = ("device", "expert_policy")
     owned: ClassVar[dict[str, str]] = {

@@ -23,23 +23,17 @@ from rl_framework.agent.imitation.preference.parts import (
     build_reward_trainer,
     part_data,
 )
+from rl_framework.agent.imitation.preference.source import TrajectorySource
 from rl_framework.agent.imitation.preference.state import give_comparisons, take_comparisons
-from rl_framework.agent.imitation.preference.trajectories import (
-    Exploration,
-    TrajectoryRecord,
-    enough,
-    roll_out,
-    trajectory_of,
-)
+from rl_framework.agent.imitation.preference.trajectories import trajectory_of
 from rl_framework.agent.imitation.reinforced_learner import ReinforcedLearner
 from rl_framework.agent.imitation.relabelled import RelabelledEnvironments
 from rl_framework.agent.imitation.reward_networks import build_reward_network, check_tensors_fit, reward_network_data
 from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
-from rl_framework.bundle import Bundle, decode_value, encode_value
-from rl_framework.environment.acting import choose_actions
-from rl_framework.episode import Episode
+from rl_framework.bundle import Bundle, decode_value
+from rl_framework.environment import BatchedEnvironment, SlotStep
 from rl_framework.errors import ArgumentError, NotTrainedError, UnknownNameError, UnsupportedSpaceError
-from rl_framework.seeding import check_seed, derive_seed
+from rl_framework.seeding import derive_seed
 from rl_framework.training import RolloutEnded, Training
 
 __all__ = ["PreferencesLearner"]
@@ -60,7 +54,6 @@ _DEFAULTS: dict[str, Any] = {
 }
 """The library's; the first two, which it has none for, are those of its documentation."""
 
-_EXPLORATION = {"exploration_frac": 0.0, "switch_prob": 0.5, "random_prob": 0.5}
 _SCHEDULES = ("constant", "hyperbolic", "inverse_quadratic")
 
 
@@ -86,12 +79,9 @@ class PreferencesLearner(ReinforcedLearner):
 
     def __init__(self, library_class: type[Any], parameters: dict[str, Any]) -> None:
         self._reward_net: Any = None
-        self._setting: Setting | None = None
+        self._source: TrajectorySource | None = None
         self._relabelled: RelabelledEnvironments | None = None
-        self._exploration: Exploration | None = None
-        self._record = TrajectoryRecord()
         self._generator = np.random.default_rng()
-        self._reset_seed: int | None = None
         self._next = 0
         super().__init__(library_class, parameters)
 
@@ -161,47 +151,44 @@ class PreferencesLearner(ReinforcedLearner):
                 "reward networks of imitation take one array",
                 "Wrap the environment in gymnasium.wrappers.FlattenObservation.",
             )
-        if self._from_dataset and setting.episodes is None:
-            raise ArgumentError(
-                "episode_sequence", None, "trajectory_generator='dataset' compares recorded episodes", "Give some."
-            )
         if setting.reseed:
             self._generator = np.random.default_rng(derive_seed(setting.seed, "preferences"))
-        self._reset_seed = derive_seed(setting.seed, "sampling") if setting.reseed else None
-        self._setting, self._record, self._next = setting, TrajectoryRecord(), 0
+        self._next = 0
         self._relabelled = RelabelledEnvironments(
             batch,
             lambda state, action, following, done, _: self._network.predict_processed(state, action, following, done),
             self._value("allow_variable_horizon"),
-            lambda state, action, step: self._record.watch(batch, state, action, step),
+            lambda state, action, step: self._watch(batch, state, action, step),
         )
         self.prepare_inner(replace(setting, batch=self._relabelled))
         if self._reward_net is None:
             self._reward_net = self._build_network(setting.observation_space, setting.action_space)
         self._reward_net.to(self.device)
-        self._exploration = self._explorer()
+        self._source = TrajectorySource(
+            part_data("trajectory_generator", self.parameters.get("trajectory_generator")),
+            self.inner,
+            batch,
+            setting.episodes,
+            self._generator,
+            derive_seed(setting.seed, "sampling") if setting.reseed else None,
+            needs_rewards=not self._asks_user,
+        )
         self.algorithm = self._library_object()
+
+    def _watch(self, batch: BatchedEnvironment, observations: Any, actions: Any, step: SlotStep) -> None:
+        self.source.record.watch(batch, observations, actions, step)
+
+    @property
+    def source(self) -> TrajectorySource:
+        """Who shows the episodes whose fragments are compared."""
+        if self._source is None:
+            raise NotTrainedError("a source of episodes")
+        return self._source
 
     def seed_new_environments(self, seed: int) -> None:
         """Seeds environments that were made for a later call of `train`."""
         super().seed_new_environments(seed)
-        self._reset_seed = seed
-
-    @property
-    def _from_dataset(self) -> bool:
-        generator = self.parameters.get("trajectory_generator")
-        return generator is not None and part_data("trajectory_generator", generator)["type"] == "dataset"
-
-    @property
-    def _exploring(self) -> dict[str, Any]:
-        given = part_data("trajectory_generator", self.parameters.get("trajectory_generator"))
-        return {name: given.get(name, default) for name, default in _EXPLORATION.items()}
-
-    def _explorer(self) -> Exploration:
-        assert self._setting is not None
-        assert self._setting.batch is not None
-        chances = {name: self._exploring[name] for name in ("switch_prob", "random_prob")}
-        return Exploration(self.inner, self._setting.batch, self._generator, **chances)
+        self.source.reset_seed = seed
 
     def _build_network(
         self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
@@ -232,7 +219,7 @@ class PreferencesLearner(ReinforcedLearner):
                  "initial_epoch_multiplier", "comparison_queue_size", "query_schedule",
                  "allow_variable_horizon")  # fmt: skip
         algorithm = self.library_class(
-            trajectory_generator=TrajectoryDataset([], self._generator),  # what is sampled is in `_sample`
+            trajectory_generator=TrajectoryDataset([], self._generator),  # what is sampled comes from `source`
             reward_model=self._network,
             fragmenter=build_fragmenter(fragmenter, model, self._generator),
             preference_gatherer=build_gatherer(parameters.get("preference_gatherer"), self._generator),
@@ -308,59 +295,13 @@ class PreferencesLearner(ReinforcedLearner):
 
     def _fragments(self, steps: int, n_pairs: int) -> Any:
         length = self.algorithm.fragment_length
-        episodes = self._sample(steps)
+        episodes = self.source.sample(steps, is_first=self._next == 0)
         if all(len(episode) < length for episode in episodes):
             longest = max(len(episode) for episode in episodes)
             raise ArgumentError(
                 "algorithm_parameters['fragment_length']", length, f"the longest episode has {longest} steps"
             )
         return self.algorithm.fragmenter([trajectory_of(episode) for episode in episodes], length, n_pairs)
-
-    def _sample(self, steps: int) -> list[Episode]:
-        """Returns episodes with at least so many steps, the latest of the agent first."""
-        assert self._setting is not None
-        assert self._setting.batch is not None
-        recorded = [] if self._setting.episodes is None else list(self._setting.episodes.shuffled(self._draw()))
-        for episode in recorded:
-            if not self._asks_user and np.isnan(episode.rewards).any():
-                raise ArgumentError(
-                    "episode_sequence",
-                    self._setting.episodes,
-                    "its rewards are not known, by which the synthetic gatherer prefers",
-                    "Give episodes with rewards, or a preference_gatherer of your own.",
-                )
-        own = self._record.take()[::-1]
-        if self._from_dataset:
-            return enough(recorded, steps)
-        exploring = int(self._exploring["exploration_frac"] * steps)
-        episodes = self._topped_up(own, steps - exploring, self._act)
-        if exploring:
-            assert self._exploration is not None
-            episodes += self._topped_up([], exploring, self._exploration)
-        return [*episodes, *recorded] if self._next == 0 else episodes
-
-    def _draw(self) -> int:
-        return int(self._generator.integers(1 << 31))
-
-    def _act(self, observations: Any, state: Any, starts: NDArray[np.bool_]) -> tuple[Any, Any, Any]:
-        assert self._setting is not None
-        assert self._setting.batch is not None
-        actions, state = choose_actions(self.inner, self._setting.batch, observations, state, starts, False)
-        return np.asarray(actions), np.asarray(actions), state
-
-    def _topped_up(self, episodes: list[Episode], steps: int, choose: Any) -> list[Episode]:
-        """Returns enough of these episodes, after further rollouts if there are too few."""
-        assert self._setting is not None
-        assert self._setting.batch is not None
-        missing = steps - sum(map(len, episodes))
-        if missing > 0:
-            seed, self._reset_seed = self._reset_seed, None
-            episodes = episodes + roll_out(self._setting.batch, choose, missing, self._generator, seed)
-            # The environments are elsewhere now: the agent begins new episodes.
-            self._record.forget_open()
-            algorithm: Any = self.inner.algorithm
-            algorithm._last_obs = None
-        return enough(episodes, steps)
 
     def _tell(self, logger: Any) -> None:
         logger.record("preferences/n_comparisons", len(self.algorithm.dataset))
@@ -424,15 +365,12 @@ class PreferencesLearner(ReinforcedLearner):
     def training_members(self) -> dict[str, Any]:
         """Returns the comparisons, the trainer of the reward, what the agent has shown, and its own state."""
         assert self._relabelled is not None  # training runs
-        assert self._exploration is not None
         tensors: dict[str, torch.Tensor] = {}
         arrays, trainers = take_comparisons(self.algorithm, tensors)
         state = {
             "next": self._next,
             "iteration": self.algorithm._iteration,
-            "reset_seed": self._reset_seed,
-            "generator": encode_value(self._generator.bit_generator.state, "generator"),
-            "exploration": self._exploration.state(),
+            "source": self.source.state(),
             "trainers": trainers,
         }
         return {
@@ -440,7 +378,7 @@ class PreferencesLearner(ReinforcedLearner):
             _STATE: state,
             _TENSORS: tensors,
             _COMPARISONS: arrays,
-            _TRAJECTORIES: self._record.to_arrays(),
+            _TRAJECTORIES: self.source.record.to_arrays(),
             _REPLACED: self._relabelled.state(),
         }
 
@@ -454,7 +392,6 @@ class PreferencesLearner(ReinforcedLearner):
         state = checkpoint.json(_STATE)
         self.prepare(setting)
         assert self._relabelled is not None
-        assert self._exploration is not None
         assert self.inner._vec_env is not None
         give_comparisons(
             self.algorithm, checkpoint.arrays(_COMPARISONS), state["trainers"], checkpoint.tensors(_TENSORS), setting
@@ -462,11 +399,9 @@ class PreferencesLearner(ReinforcedLearner):
         self.resume_inner(checkpoint, setting.seed)
         self.inner._vec_env._reset_seeds()  # the next reset goes on with the generators
         self._relabelled.restore(checkpoint.arrays(_REPLACED))
-        self._record.from_arrays(checkpoint.arrays(_TRAJECTORIES), setting.observation_space, self._relabelled.num_envs)
+        self.source.restore(state["source"], checkpoint.arrays(_TRAJECTORIES))
         counters = state["next"], state["iteration"]
         if not all(type(counter) is int and 0 <= counter < 1 << 31 for counter in counters):
             raise ValueError(f"the next iterations are {counters}")
         self._next, self.algorithm._iteration = counters
-        self._reset_seed = check_seed(state["reset_seed"])
-        self._exploration.restore(state["exploration"])
-        self._generator.bit_generator.state = decode_value(state["generator"])
+        self._generator.bit_generator.state = decode_value(state["source"]["generator"])

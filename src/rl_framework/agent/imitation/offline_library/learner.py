@@ -49,6 +49,7 @@ class OfflineLearner(Learner):
     Of the episodes only what makes a batch is in memory, but for PRDC, which looks for the nearest of all transitions.
     """
 
+    measures_validation = True
     needs_environment = False
     local: ClassVar[tuple[str, ...]] = ("device",)
 

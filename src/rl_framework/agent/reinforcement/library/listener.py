@@ -17,7 +17,7 @@ from rl_framework.environment.step_metrics import EPISODE_METRICS_KEY, StepMetri
 from rl_framework.errors import ArgumentError, NonFiniteError, RLFrameworkError
 from rl_framework.training import ActionDistribution, EpisodeEnded, RolloutEnded, Training, Updated
 
-__all__ = ["EventListener", "attached"]
+__all__ = ["EventListener", "StopTraining", "attached"]
 
 
 class _UpdateWriter(KVWriter):
@@ -42,7 +42,7 @@ _PATIENCE = 10_000
 """Steps for which all slots may be empty."""
 
 
-class _StopTraining(Exception):  # noqa: N818 - a signal and no error
+class StopTraining(Exception):  # noqa: N818 - a signal and no error
     """Ends the training of an algorithm that does not listen to its callbacks."""
 
 
@@ -59,7 +59,7 @@ def attached(listener: EventListener, algorithm: Any) -> Iterator[None]:
         algorithm._do_one_update = _pausing_ars(algorithm, listener)
     try:
         yield
-    except _StopTraining:
+    except StopTraining:
         listener.on_training_end()
     finally:
         if is_ars:
@@ -162,7 +162,7 @@ class EventListener(BaseCallback):
 
     def _on_step(self) -> bool:
         if self.training.stop_reason is not None:  # the algorithm does not listen to what this method returns
-            raise _StopTraining
+            raise StopTraining
         if self._exported is not None:
             if self._exported.batch.may_be_absent:
                 self._watch_exported(self._exported)

@@ -34,6 +34,7 @@ def swap_decisions(kept: dict[str, Any], row: dict[str, Any], decided: Any, acte
             kept.setdefault(name, np.zeros_like(array))[early] = array[early]
     return kept
 
+
 class PresentRollout:
     """Rows of absent slots are collected with the others, which keeps time aligned, and never learned from.
 
@@ -112,5 +113,10 @@ class PresentRollout:
             next(super().get())  # type: ignore[misc]  # the library flattens its arrays at the first batch
         rows = np.random.permutation(np.flatnonzero(self.acted.swapaxes(0, 1).reshape(-1)))
         size = len(rows) if batch_size is None else batch_size
-        for start in range(0, len(rows), size):
-            yield self._get_samples(rows[start : start + size])  # type: ignore[attr-defined]
+        starts = list(range(0, len(rows), size))
+        if len(starts) > 1 and len(rows) - starts[-1] == 1 < size:
+            starts.pop()  # a single row has no standard deviation, by which some algorithms divide
+        elif len(rows) == 1:
+            rows = rows.repeat(2)
+        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+            yield self._get_samples(rows[start:end])  # type: ignore[attr-defined]

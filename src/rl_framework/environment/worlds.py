@@ -1,0 +1,90 @@
+"""The way in for worlds with several groups of agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rl_framework.environment.door import adapter_class_for, can_be_made_afresh
+from rl_framework.environment.groups import GroupedWorld
+from rl_framework.environment.in_process import check_instance_count
+from rl_framework.environment.joint import JointEnvironment
+from rl_framework.errors import ArgumentError, EnvironmentSourceError
+
+__all__ = ["open_worlds"]
+
+
+def open_worlds(
+    source: Any,
+    groups: Mapping[str, Sequence[str] | None],
+    n_environments: int | None = None,
+    environment_kwargs: Mapping[str, Any] | None = None,
+    argument: str = "environments",
+) -> JointEnvironment:
+    """Opens worlds in which several groups of agents act.
+
+    Args:
+        source: What a registered adapter with groups accepts (an environment of PettingZoo, Unity), its name, a
+            factory, or a list of these.
+        groups: Names of the groups, and of their agents; see `GroupedWorld.setup_groups`.
+        n_environments: How many to make from a name or a factory; None: one.
+        environment_kwargs: Arguments of the factory, or of the adapter.
+        argument: Name of the argument the source came from, for errors.
+
+    Returns:
+        The worlds. Closing it closes what was made here and nothing of the caller's.
+
+    Raises:
+        EnvironmentSourceError: There are no groups of agents in the source.
+        ArgumentError: The world has other agents than the groups.
+        SpaceMismatchError: Agents of a group, or the worlds, differ in their spaces.
+    """
+    if n_environments is not None and (
+        isinstance(n_environments, bool) or not isinstance(n_environments, int | np.integer) or n_environments < 1
+    ):
+        raise ArgumentError("n_environments", n_environments, "must be an integer of at least 1")
+    if isinstance(source, list | tuple):
+        if not source:
+            raise EnvironmentSourceError(argument, source, "holds no environment")
+        check_instance_count(n_environments, len(source), argument, source)
+        sources = list(source)
+    elif can_be_made_afresh(source):
+        sources = [source] * (n_environments or 1)
+    else:
+        check_instance_count(n_environments, 1, argument, source)
+        sources = [source]
+    worlds: list[GroupedWorld] = []
+    owned: list[bool] = []
+    try:
+        for each in sources:
+            world, is_owned = _open(each, groups, dict(environment_kwargs or {}), argument)
+            worlds.append(world)
+            owned.append(is_owned)
+        return JointEnvironment(worlds, owned, argument)
+    except BaseException:
+        for world, is_owned in zip(worlds, owned, strict=True):
+            if is_owned:
+                world.close()
+        raise
+
+
+def _open(
+    source: Any, groups: Mapping[str, Sequence[str] | None], kwargs: dict[str, Any], argument: str
+) -> tuple[GroupedWorld, bool]:
+    owned = can_be_made_afresh(source)
+    adapter_class = adapter_class_for(source)
+    if adapter_class is None and callable(source):
+        source, kwargs = source(**kwargs), {}
+        adapter_class = adapter_class_for(source)
+    if adapter_class is None or not hasattr(adapter_class, "setup_groups"):
+        raise EnvironmentSourceError(
+            argument,
+            source,
+            f"a {type(source).__name__} has no groups of agents",
+            "Give an environment of PettingZoo or Unity, a factory, or a list of these.",
+        )
+    world: Any = adapter_class()
+    world.setup_groups(source, groups, **kwargs)
+    return world, owned

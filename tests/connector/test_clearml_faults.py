@@ -77,6 +77,17 @@ def test_a_fault_that_passes_loses_nothing_and_doubles_nothing(
     assert clearml_server.faults[0].times < 3
 
 
+@pytest.mark.parametrize("place", [PLACES["scalars"], PLACES["file"]], ids=["scalars", "file"])
+def test_a_token_that_expires_is_replaced(
+    clearml_server: ClearMLServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    clearml_server.fail(place, status=401)
+    _training(connector(), tmp_path)
+    _check_that_all_is_there(clearml_server)
+    assert clearml_server.contents.calls["auth.login"] == 2
+    assert caplog.records == []
+
+
 def test_a_server_that_is_down_from_the_start_gets_it_from_a_later_process(
     clearml_server: ClearMLServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

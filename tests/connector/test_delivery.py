@@ -238,6 +238,8 @@ def test_after_a_sync_by_others_nothing_is_left() -> None:
     delivery = Delivery("the service", service, "spool")
     _put(delivery, 2)
     assert delivery.close(PATIENCE) == 2
+    assert delivery.release()  # a second time
+    assert delivery.n_left == 2
     assert sync("spool", Service()) == 2
     assert delivery.n_left == 0
     delivery.resume()

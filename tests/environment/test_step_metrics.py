@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl_framework import Callback, CustomAgent, StableBaselinesAgent
 from rl_framework.environment.door import open_environments
+from rl_framework.environment.preprocessed import PreprocessedEnvironments
 from rl_framework.errors import ArgumentError
 from rl_framework.training import EpisodeEnded
 
@@ -46,6 +47,16 @@ EXPECTED = {
     "collision_sum": 1.0,
     "collision_last": 1.0,
 }
+
+
+class AsTheyAre:
+    def preprocess_space(self, observation_space: Any) -> Any:
+        return observation_space
+
+    def preprocess(self, observations: Any) -> Any:
+        return observations
+
+
 SOURCES: dict[str, Any] = {
     "in process": lambda: open_environments([Telling(), Telling()]),
     "subprocess": lambda: open_environments(Telling, 2, vectorization="subprocess"),
@@ -57,6 +68,7 @@ SOURCES: dict[str, Any] = {
     "changed rewards": lambda: open_environments(
         [gymnasium.wrappers.TransformReward(Telling(), lambda reward: 2 * reward) for _ in range(2)]
     ),
+    "preprocessed": lambda: PreprocessedEnvironments(open_environments(Telling, 2), AsTheyAre()),
     "replayable": lambda: open_environments(Telling, 2, replayable=True),
 }
 

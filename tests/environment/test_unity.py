@@ -204,7 +204,7 @@ class TestSpaces:
                 assert isinstance(batch.single_observation_space, spaces.Dict)
                 assert list(batch.single_observation_space) == ["obs_0", "obs_1"]
                 assert batch.single_observation_space["obs_1"] == space
-                assert unity.sensor_names == ["Vector", "Camera"]
+                assert unity.sensor_names == {"Reach?team=0": ["Vector", "Camera"]}
                 observations, _ = batch.reset_slots()
                 picture = observations["obs_1"][0] / (255 if kind == "uint8" else 1)
                 # The player draws squares of five pixels, whose colours add up where they meet.

@@ -186,7 +186,7 @@ class TrainableAgent(Agent, Generic[Batch]):
         periodic: list[Callback] = [callback for callback in (saving, evaluating) if callback is not None]
         # Interruption is last, so that everybody has heard of a boundary before training may end at it.
         interruption = Interruption(saving)
-        bars = [ProgressBar()] if asked.progress_bar else []
+        bars: list[Callback] = [ProgressBar()] if asked.progress_bar else []
         callbacks = [*bars, *ours, *self.further_callbacks(), *periodic, interruption]
         checkpoint = None if asked.resume_from is None else open_checkpoint(asked.resume_from)
         before = {} if checkpoint is None else _training_of(checkpoint)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from rl_framework.connector.spool_folder import HEAD, append_line, keep_file, locked, plain_value, whole_lines
 from rl_framework.errors import ConnectorError
@@ -56,6 +56,14 @@ class Item:
     attempts: int = 0
 
 
+class _Unwritten(NamedTuple):
+    # An item that is only in memory, with its data as JSON.
+    sequence: int
+    kind: str
+    text: str
+    file: Path | None
+
+
 class Spool:
     """A queue of items in a folder. It is not safe for threads: `Delivery` holds a lock around it.
 
@@ -82,7 +90,7 @@ class Spool:
         self._outcomes: BinaryIO | None = None
         self._reader: BinaryIO | None = None
         self._ahead: Item | None = None
-        self._unwritten: deque[Item] = deque()
+        self._unwritten: deque[_Unwritten] = deque()
         self._disk_failed = False
         self._missing: set[int] = set()
         self._refused: dict[int, str] = {}
@@ -116,7 +124,7 @@ class Spool:
             self.directory = self.directory.with_name(f"{self.directory.name}-{secrets.token_hex(3)}")
             self._reset()
         self._begin_writing()
-        self._unwritten.append(Item(self._next_sequence, kind, json.loads(text), source))
+        self._unwritten.append(_Unwritten(self._next_sequence, kind, text, source))
         self._next_sequence += 1
         self._n_open += 1
         self._write_waiting()
@@ -131,11 +139,12 @@ class Spool:
         with self._enduring_full_disks():
             while self._unwritten:
                 item = self._unwritten[0]
-                entry: dict[str, Any] = {"sequence": item.sequence, "kind": item.kind, "data": item.data}
+                line = f'{{"sequence": {item.sequence}, "kind": {json.dumps(item.kind)}, "data": {item.text}'
                 if item.file is not None:
-                    entry["file"] = f"{item.sequence:06d}-{item.file.name}"
-                    keep_file(item.file, self.directory / "files" / entry["file"])
-                append_line(self._items, json.dumps(entry).encode() + b"\n")
+                    name = f"{item.sequence:06d}-{item.file.name}"
+                    keep_file(item.file, self.directory / "files" / name)
+                    line += f', "file": {json.dumps(name)}'
+                append_line(self._items, f"{line}}}\n".encode())
                 self._unwritten.popleft()
 
     def _begin_writing(self) -> None:
@@ -184,7 +193,8 @@ class Spool:
             if self._is_waiting(item):
                 return replace(item, attempts=self._begun.get(item.sequence, 0))
             self._ahead = None
-        for item in self._unwritten:
+        for unwritten in self._unwritten:
+            item = Item(unwritten.sequence, unwritten.kind, json.loads(unwritten.text), unwritten.file)
             if self._is_waiting(item):
                 return replace(item, attempts=self._begun.get(item.sequence, 0))
         return None
@@ -288,8 +298,8 @@ class Spool:
                 self.directory.rmdir()
             self._reset()
             self.identity = secrets.token_hex(8)
-        elif not self._unwritten:
-            self._is_stale = had_files
+        elif had_files and not self._unwritten:
+            self._is_stale = True
 
     def forget_after_fork(self) -> None:
         """Lets go of the files without touching what the parent process goes on using."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rl_framework.environment.adapter import EnvironmentAdapter
 from rl_framework.environment.door import adapter_class_for, can_be_made_afresh
 from rl_framework.environment.groups import GroupedWorld
 from rl_framework.environment.in_process import check_instance_count
@@ -50,7 +52,7 @@ def open_worlds(
             raise EnvironmentSourceError(argument, source, "holds no environment")
         check_instance_count(n_environments, len(source), argument, source)
         sources = list(source)
-    elif can_be_made_afresh(source):
+    elif _is_made_here(source):
         sources = [source] * (n_environments or 1)
     else:
         check_instance_count(n_environments, 1, argument, source)
@@ -70,10 +72,17 @@ def open_worlds(
         raise
 
 
+def _is_made_here(source: Any) -> bool:
+    return can_be_made_afresh(source) or isinstance(source, os.PathLike)
+
+
 def _open(
     source: Any, groups: Mapping[str, Sequence[str] | None], kwargs: dict[str, Any], argument: str
 ) -> tuple[GroupedWorld, bool]:
-    owned = can_be_made_afresh(source)
+    if isinstance(source, EnvironmentAdapter) and hasattr(source, "setup_groups"):
+        source.setup_groups(None, groups, **kwargs)
+        return source, False
+    owned = _is_made_here(source)
     adapter_class = adapter_class_for(source)
     if adapter_class is None and callable(source):
         source, kwargs = source(**kwargs), {}

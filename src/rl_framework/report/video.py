@@ -97,7 +97,7 @@ def record_video(
     owners: list[Any] = getattr(agent, "random_generator_owners", list)()
     bar = progress_bar(int(length), "recording", "frame", enabled=show_progress)
     with without_screen(), isolated_random_state(seed, *owners), bar:
-        environments = _open(environment, environment_kwargs, count)
+        environments = _open(agent, environment, environment_kwargs, count)
         try:
             _check_spaces(agent, environments)
             tiles = Tiles(environments, count, columns, shown)
@@ -120,7 +120,7 @@ def check_filmable(
     """
     count, columns = _check_grid(n_environments, None)
     with without_screen(), isolated_random_state():
-        environments = _open(environment, environment_kwargs, count)
+        environments = _open(agent, environment, environment_kwargs, count)
         try:
             _check_spaces(agent, environments)
             tiles = Tiles(environments, count, columns, None)
@@ -150,7 +150,8 @@ def _check_grid(n_environments: int | None, grid: tuple[int, int] | None) -> tup
     return int(n_environments), math.ceil(math.sqrt(n_environments)) if grid is None else int(grid[1])
 
 
-def _open(source: Any, environment_kwargs: Mapping[str, Any] | None, count: int) -> BatchedEnvironment:
+def _open(agent: Any, source: Any, environment_kwargs: Mapping[str, Any] | None, count: int) -> BatchedEnvironment:
+    opener = getattr(agent, "open_environments", open_environments)  # models of other libraries have none
     # So many are filmed that the others need not be opened; but a tuple may be a pair of an environment and a factory.
     if isinstance(source, list | tuple) and source and not (isinstance(source, tuple) and callable(source[-1])):
         source = source[0] if count == 1 else list(source[:count])
@@ -160,7 +161,7 @@ def _open(source: Any, environment_kwargs: Mapping[str, Any] | None, count: int)
         kwargs = {"render_mode": "rgb_array", **kwargs}
     makes_several = count > 1 and not isinstance(source, list) and can_be_made_afresh(source)
     try:
-        environments = open_environments(
+        environments: BatchedEnvironment = opener(
             source, count if makes_several else None, environment_kwargs=kwargs or None, argument="environment"
         )
     except EnvironmentSourceError as error:

@@ -76,6 +76,8 @@ class RelabelledEnvironments(BatchedEnvironment):
         before, times = self.batch.latest_observations, self.batch._lengths.copy()
         step = self.batch.step_slots(actions)
         self.present = step.present
+        if step.actions is not None:
+            actions = step.actions
         ended = (step.terminated | step.truncated) & step.acted
         if self._watch is not None:
             self._watch(before, actions, step)

@@ -122,6 +122,7 @@ class LearningTogether:
             error.add_note(f"while the group {name!r} was trained")
             raise
         if self._loops[name].want is None:
+            self._worlds.groups[name].exchange = _nothing
             self._acting[name] = _Acting(self._agents[name], self._worlds.groups[name])
 
     def _move(self) -> None:

@@ -11,9 +11,9 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from rl_framework.errors import ConnectorError, require_extra
@@ -21,6 +21,8 @@ from rl_framework.secrecy import describe_error, redact, remember_secret
 from rl_framework.whole_file import written_whole
 
 __all__ = ["API_VERSION", "ClearMLService", "ServiceError", "file_digest"]
+
+Result = TypeVar("Result")
 
 API_VERSION = "2.13"
 """Of ClearML server 1.0 (2021), and understood by every later one."""
@@ -111,17 +113,20 @@ class ClearMLService:
         return self._authorized(endpoint, data, "application/json-lines", API_VERSION)
 
     def _authorized(self, endpoint: str, data: bytes, content_type: str, version: str) -> dict[str, Any]:
-        for is_last in (False, True):
-            token = self._valid_token()
-            try:
-                return self._post(endpoint, data, content_type, version, _bearer(token))
-            except ServiceError as error:
-                if error.status_code != _UNKNOWN_KEYS or is_last or self._keys is None:
-                    raise
-            with self._lock:  # it has expired
-                if self._token == token:
-                    self._token = None
-        raise AssertionError("one of the two attempts returns or raises")
+        return self._with_token(lambda token: self._post(endpoint, data, content_type, version, _bearer(token)))
+
+    def _with_token(self, call: Callable[[str], Result]) -> Result:
+        """Calls with a valid token: once more with a new one if it has expired in the meantime."""
+        token = self._valid_token()
+        try:
+            return call(token)
+        except ServiceError as error:
+            if error.status_code != _UNKNOWN_KEYS or self._keys is None:
+                raise
+        with self._lock:
+            if self._token == token:
+                self._token = None
+        return call(self._valid_token())
 
     def _valid_token(self) -> str:
         with self._lock:
@@ -187,6 +192,10 @@ class ClearMLService:
 
             StorageManager.upload_file(str(file), address, wait_for_upload=True, retries=1)
             return address
+        self._with_token(lambda token: self._upload_to_file_server(file, path, token))
+        return address
+
+    def _upload_to_file_server(self, file: Path, path: str, token: str) -> None:
         from clearml.utilities.requests_toolbelt import MultipartEncoder
 
         with file.open("rb") as stream:
@@ -195,11 +204,10 @@ class ClearMLService:
                 f"{self.files_host}/",
                 data=form,
                 headers={"Content-Type": form.content_type},
-                auth=_bearer(self._valid_token()),
+                auth=_bearer(token),
                 timeout=(_CONNECT_SECONDS, _FILE_SECONDS),
             )
         _check_file_answer(response, f"the upload of {file.name}")
-        return address
 
     def download(self, address: str, path: Path, digest: str | None = None) -> Path:
         """Downloads a file; it appears when it is whole.
@@ -216,7 +224,7 @@ class ClearMLService:
         """
         with written_whole(path) as temporary:
             if address.startswith(f"{self.files_host}/"):
-                self._download_from_file_server(address, temporary)
+                self._with_token(lambda token: self._download_from_file_server(address, temporary, token))
             else:
                 from clearml import StorageManager
 
@@ -231,10 +239,10 @@ class ClearMLService:
                 )
         return path
 
-    def _download_from_file_server(self, address: str, path: Path) -> None:
+    def _download_from_file_server(self, address: str, path: Path, token: str) -> None:
         with self._session().get(
             address,
-            auth=_bearer(self._valid_token()),
+            auth=_bearer(token),
             stream=True,
             timeout=(_CONNECT_SECONDS, _FILE_SECONDS),
         ) as response:

@@ -208,9 +208,13 @@ class UnityEnvironmentAdapter(MultiSlotAdapter):
         return 0 if self._scene is None else int(self._scene.connection.restarts)
 
     @property
-    def sensor_names(self) -> list[str]:
-        """What the sensors of the behaviour are called in Unity, in the order of "obs_0", "obs_1", ..."""
-        return list(self.open()._scene.groups[self.behavior_name].spaces.sensor_names)
+    def sensor_names(self) -> dict[str, list[str]]:
+        """By behaviour, what its sensors are called in Unity, in the order of "obs_0", "obs_1", ..."""
+        specifications = self.unity.behavior_specs
+        return {
+            name: [str(getattr(sensor, "name", "")) for sensor in each.observation_specs]
+            for name, each in specifications.items()
+        }
 
     @property
     def unity(self) -> Any:

@@ -2,76 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import gymnasium
 import numpy as np
 import torch
-from stable_baselines3 import PPO
-from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.utils import get_device
 
-from rl_framework.agent.imitation.learner import Learner, Setting
+from rl_framework.agent.imitation.cloned_policy_learner import (
+    ClonedPolicyLearner,
+    cloning_arguments,
+    policy_arguments,
+)
+from rl_framework.agent.imitation.learner import Setting
 from rl_framework.agent.imitation.library.behavioural_cloning import BehaviouralCloning
-from rl_framework.agent.imitation.library.cloning_policy import build_bc_policy, policy_form
 from rl_framework.agent.imitation.library.quiet_logger import quiet_logger
-from rl_framework.agent.reinforcement.library.saved_state import check_tensors
-from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
-from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
 from rl_framework.bundle import Bundle
-from rl_framework.errors import ArgumentError, NotTrainedError
+from rl_framework.errors import ArgumentError
 from rl_framework.seeding import derive_seed
 from rl_framework.training import Training, Updated
 
-__all__ = ["CLONING_DEFAULTS", "BehaviouralCloningLearner", "cloning_arguments", "policy_arguments"]
+__all__ = ["BehaviouralCloningLearner"]
 
-_POLICY, _STATE, _TENSORS = "policy.safetensors", "cloning.json", "cloning.safetensors"
-
-CLONING_DEFAULTS: dict[str, Any] = {
-    "batch_size": 32,
-    "minibatch_size": None,
-    "optimizer_cls": "adam",
-    "optimizer_kwargs": None,
-    "ent_weight": 1e-3,
-    "l2_weight": 0.0,
-}
-"""The library's."""
+_STATE, _TENSORS = "cloning.json", "cloning.safetensors"
 
 _AMOUNT = "Say how long with train(total_timesteps=n_epochs * episode_sequence.n_transitions)."
 
 
-def policy_arguments(policy: Any) -> dict[str, Any]:
-    """Turns the parameter `policy` into the arguments `policy` and `policy_kwargs` of `build_bc_policy`.
-
-    Args:
-        policy: None, the name or class of a policy, or `{"type": name, ...}` with its arguments.
-
-    Raises:
-        ArgumentError: It is a policy that was built already, or something else.
-    """
-    if isinstance(policy, dict):
-        kwargs = dict(policy)
-        return {"policy": kwargs.pop("type", None), "policy_kwargs": kwargs or None}
-    if policy is None or isinstance(policy, str | type):
-        return {"policy": policy, "policy_kwargs": None}
-    raise ArgumentError(
-        "algorithm_parameters['policy']",
-        policy,
-        "is an object, of which a saved agent could not tell how it was made",
-        'Describe it: {"type": "MlpPolicy", "net_arch": [64, 64]}; to go on with its weights, use from_agent(...).',
-    )
-
-
-def cloning_arguments(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of `BehaviouralCloning` besides the policy, the transitions and the seed."""
-    return {name: parameters.get(name, default) for name, default in CLONING_DEFAULTS.items()}
-
-
-class BehaviouralCloningLearner(Learner):
+class BehaviouralCloningLearner(ClonedPolicyLearner):
     """BC with the loss, the metrics and the defaults of the library, and steps that cost less."""
 
-    measures_validation = True
     needs_environment = False
     owned: ClassVar[dict[str, str]] = {
         "observation_space": "It comes from the environments or the episodes.",
@@ -90,8 +49,6 @@ class BehaviouralCloningLearner(Learner):
     }
 
     def __init__(self, library_class: type[Any], parameters: dict[str, Any]) -> None:
-        self._policy: ActorCriticPolicy | None = None
-        self._cloning: BehaviouralCloning | None = None
         self._setting: Setting | None = None
         super().__init__(library_class, parameters)
 
@@ -112,7 +69,7 @@ class BehaviouralCloningLearner(Learner):
         """Builds the policy, if there is none yet, and reads the episodes."""
         if self._policy is None:
             seed = derive_seed(setting.seed, "policy")
-            self._policy = self._build(setting.observation_space, setting.action_space, seed)
+            self._policy = self.build_policy(setting.observation_space, setting.action_space, seed)
         assert setting.episodes is not None  # `needs_episodes`
         before = self._cloning
         transitions = setting.episodes.transitions()
@@ -123,12 +80,6 @@ class BehaviouralCloningLearner(Learner):
             self._cloning.n_batches = before.n_batches
         self._setting = setting
         self.algorithm = self._library_object(setting)
-
-    def _build(
-        self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], seed: int
-    ) -> ActorCriticPolicy:
-        described = policy_arguments(self.parameters.get("policy"))
-        return build_bc_policy(observation_space, action_space, **described, seed=seed, device=self.device)
 
     def _library_object(self, setting: Setting) -> Any:
         """Returns the library's object around the policy and the optimizer that are trained here."""
@@ -169,66 +120,7 @@ class BehaviouralCloningLearner(Learner):
         cloning.check_finite()
         cloning.policy.set_training_mode(False)
 
-    # Acting
-
-    def predict(
-        self,
-        observations: Any,
-        state: Any = None,
-        episode_starts: Any = None,
-        deterministic: bool = True,
-        action_masks: Any = None,
-    ) -> tuple[Any, Any]:
-        """Chooses one action for each observation of a batch."""
-        return self.policy.predict(observations, state, episode_starts, deterministic)
-
-    @property
-    def policy(self) -> ActorCriticPolicy:
-        """The policy that is trained.
-
-        Raises:
-            NotTrainedError: There is none yet.
-        """
-        if self._policy is None:
-            raise NotTrainedError("a policy")
-        return self._policy
-
-    def policy_to_continue(self) -> PolicyToContinue:
-        """Returns the policy as one of PPO, whose value network has not learned anything."""
-        form = policy_form(self.policy.observation_space, **policy_arguments(self.parameters.get("policy")))
-        described = {name: value for name, value in zip(("policy", "policy_kwargs"), form, strict=True) if value}
-        weights = {name: tensor.detach().clone() for name, tensor in self.policy.state_dict().items()}
-        return PolicyToContinue(PPO, described, None, False, False, None, weights)
-
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Returns the one that changes the policy."""
-        return {} if self._cloning is None else {"policy": self._cloning.optimizer}
-
-    def networks(self) -> Iterable[torch.nn.Module]:
-        """Returns the policy."""
-        return [self.policy]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the policy runs."""
-        return get_device(self.parameters.get("device", "auto"))
-
     # On disk
-
-    def members(self) -> dict[str, Any]:
-        """Returns the policy's weights."""
-        return {_POLICY: self.policy.state_dict()}
-
-    def restore(
-        self, bundle: Bundle, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
-    ) -> None:
-        """Builds the policy and gives it its weights."""
-        tensors = bundle.tensors(_POLICY)
-        with limited_parameters(tensors):
-            policy = self._build(observation_space, action_space, 0)
-        check_tensors(tensors, policy.state_dict())
-        policy.load_state_dict(tensors)
-        self._policy = policy
 
     def training_members(self) -> dict[str, Any]:
         """Returns the optimizer, and where the data stands."""

@@ -4,40 +4,30 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import torch
-from stable_baselines3 import PPO
-from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecTransposeImage
 
+from rl_framework.agent.imitation.cloned_policy_learner import ClonedPolicyLearner, cloning_arguments
 from rl_framework.agent.imitation.interactive.beta_schedules import build_beta_schedule, describe_beta_schedule
 from rl_framework.agent.imitation.interactive.collection import EpisodeCollection, interactive
 from rl_framework.agent.imitation.interactive.expert import ExpertPolicy, as_expert, identity_of, resolve_expert
-from rl_framework.agent.imitation.learner import Learner, Setting, constructor_parameters
-from rl_framework.agent.imitation.learners.behavioural_cloning import (
-    BehaviouralCloningLearner,
-    cloning_arguments,
-    policy_arguments,
-)
+from rl_framework.agent.imitation.learner import Setting, constructor_parameters
+from rl_framework.agent.imitation.learners.behavioural_cloning import BehaviouralCloningLearner
 from rl_framework.agent.imitation.library.behavioural_cloning import BehaviouralCloning
-from rl_framework.agent.imitation.library.cloning_policy import build_bc_policy, policy_form
 from rl_framework.agent.imitation.library.episode_arrays import episodes_from_arrays, episodes_to_arrays
 from rl_framework.agent.imitation.library.quiet_logger import quiet_logger
 from rl_framework.agent.reinforcement.library.open_episodes import can_replay, replay_episodes, take_episodes
-from rl_framework.agent.reinforcement.library.saved_state import check_tensors
-from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
-from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
 from rl_framework.bundle import Bundle, decode_value, encode_value
 from rl_framework.environment import SlotStep
 from rl_framework.environment.sb3 import export_to_vec_env
 from rl_framework.episode import Episode, EpisodeSequence
-from rl_framework.errors import ArgumentError, NotTrainedError, UnknownNameError
+from rl_framework.errors import ArgumentError, UnknownNameError
 from rl_framework.seeding import check_seed, derive_seed
 from rl_framework.training import EpisodeEnded, RolloutEnded, Training, Updated
 
@@ -45,7 +35,7 @@ __all__ = ["DAggerLearner"]
 
 logger = logging.getLogger(__name__)
 
-_POLICY, _PROGRESS, _STATE = "policy.safetensors", "progress.json", "dagger.json"
+_PROGRESS, _STATE = "progress.json", "dagger.json"
 _TENSORS, _DEMONSTRATIONS, _OPEN = "dagger.safetensors", "demonstrations.npz", "open_episodes.npz"
 
 _ROUND = {"rollout_round_min_episodes": 3, "rollout_round_min_timesteps": 500}
@@ -53,7 +43,7 @@ _CLONING: dict[str, Any] = {"n_epochs": 4, "n_batches": None, "log_interval": 50
 """The library's defaults."""
 
 
-class DAggerLearner(Learner):
+class DAggerLearner(ClonedPolicyLearner):
     """`SimpleDAggerTrainer`, with demonstrations that stay in memory and in checkpoints instead of a folder of files.
 
     In every round the environments are reset, and in each step each of them does with probability beta what the expert
@@ -63,7 +53,6 @@ class DAggerLearner(Learner):
     A saved agent has its policy and the number of its rounds; the demonstrations are in checkpoints only.
     """
 
-    measures_validation = True
     needs_episodes = False
     local: ClassVar[tuple[str, ...]] = ("device", "expert_policy")
     owned: ClassVar[dict[str, str]] = {
@@ -75,8 +64,6 @@ class DAggerLearner(Learner):
     }
 
     def __init__(self, library_class: type[Any], parameters: dict[str, Any]) -> None:
-        self._policy: ActorCriticPolicy | None = None
-        self._cloning: BehaviouralCloning | None = None
         self._setting: Setting | None = None
         self._collected: list[Episode] = []
         self._demonstrations: EpisodeSequence | None = None
@@ -124,7 +111,8 @@ class DAggerLearner(Learner):
             )
 
     @property
-    def _cloning_parameters(self) -> dict[str, Any]:
+    def cloning_parameters(self) -> dict[str, Any]:
+        """The parameters of the behavioural cloning inside."""
         return self.parameters.get("bc_trainer") or {}
 
     # Before training
@@ -137,7 +125,7 @@ class DAggerLearner(Learner):
         actor = as_expert(expert, batch, derive_seed(setting.seed, "expert"))
         if self._policy is None:
             seed = derive_seed(setting.seed, "policy")
-            self._policy = self._build(setting.observation_space, setting.action_space, seed)
+            self._policy = self.build_policy(setting.observation_space, setting.action_space, seed)
         if setting.reseed:
             self._generator = np.random.default_rng(derive_seed(setting.seed, "dagger"))
         self._reset_seed = setting.seed if setting.reseed else None
@@ -162,12 +150,6 @@ class DAggerLearner(Learner):
         added = EpisodeSequence.from_episodes(episodes, *spaces)
         self._demonstrations = added if self._demonstrations is None else self._demonstrations + added
 
-    def _build(
-        self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], seed: int
-    ) -> ActorCriticPolicy:
-        described = policy_arguments(self._cloning_parameters.get("policy"))
-        return build_bc_policy(observation_space, action_space, **described, seed=seed, device=self.device)
-
     def _library_object(self, setting: Setting) -> Any:
         """Returns the library's trainer around what is trained here; its `round_num` is the one that counts."""
         from imitation.algorithms.bc import BC
@@ -182,7 +164,7 @@ class DAggerLearner(Learner):
             action_space=policy.action_space,
             rng=self._generator,
             policy=policy,
-            batch_size=cloning_arguments(self._cloning_parameters)["batch_size"],
+            batch_size=cloning_arguments(self.cloning_parameters)["batch_size"],
             device=self.device,
             custom_logger=quiet_logger(),
         )
@@ -290,7 +272,7 @@ class DAggerLearner(Learner):
 
     def _new_cloning(self, seed: int) -> BehaviouralCloning:
         assert self._demonstrations is not None
-        arguments = cloning_arguments(self._cloning_parameters)
+        arguments = cloning_arguments(self.cloning_parameters)
         return BehaviouralCloning(self.policy, self._demonstrations.transitions(), seed=seed, **arguments)
 
     @property
@@ -298,66 +280,18 @@ class DAggerLearner(Learner):
         """The given episodes and those that were collected, with the expert's actions; None before the first round."""
         return self._demonstrations
 
-    # Acting
-
-    def predict(
-        self,
-        observations: Any,
-        state: Any = None,
-        episode_starts: Any = None,
-        deterministic: bool = True,
-        action_masks: Any = None,
-    ) -> tuple[Any, Any]:
-        """Chooses one action for each observation of a batch."""
-        return self.policy.predict(observations, state, episode_starts, deterministic)
-
-    @property
-    def policy(self) -> ActorCriticPolicy:
-        """The policy that is trained.
-
-        Raises:
-            NotTrainedError: There is none yet.
-        """
-        if self._policy is None:
-            raise NotTrainedError("a policy")
-        return self._policy
-
-    def policy_to_continue(self) -> PolicyToContinue:
-        """Returns the policy as one of PPO, whose value network has not learned anything."""
-        form = policy_form(self.policy.observation_space, **policy_arguments(self._cloning_parameters.get("policy")))
-        described = {name: value for name, value in zip(("policy", "policy_kwargs"), form, strict=True) if value}
-        weights = {name: tensor.detach().clone() for name, tensor in self.policy.state_dict().items()}
-        return PolicyToContinue(PPO, described, None, False, False, None, weights)
-
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Returns the one that changes the policy."""
-        return {} if self._cloning is None else {"policy": self._cloning.optimizer}
-
-    def networks(self) -> Iterable[torch.nn.Module]:
-        """Returns the policy."""
-        return [self.policy]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the policy runs."""
-        return get_device(self.parameters.get("device", "auto"))
-
     # On disk
 
     def members(self) -> dict[str, Any]:
         """Returns the policy's weights, and how many rounds there were."""
-        return {_POLICY: self.policy.state_dict(), _PROGRESS: {"round": self._round}}
+        return {**super().members(), _PROGRESS: {"round": self._round}}
 
     def restore(
         self, bundle: Bundle, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
     ) -> None:
         """Builds the policy and gives it its weights."""
-        tensors = bundle.tensors(_POLICY)
-        with limited_parameters(tensors):
-            policy = self._build(observation_space, action_space, 0)
-        check_tensors(tensors, policy.state_dict())
-        policy.load_state_dict(tensors)
-        self._policy, self._round = policy, _counter("round", bundle.json(_PROGRESS)["round"])
+        super().restore(bundle, observation_space, action_space)
+        self._round = _counter("round", bundle.json(_PROGRESS)["round"])
 
     def training_members(self) -> dict[str, Any]:
         """Returns demonstrations, optimizer, generators and the environments' open episodes, between two rounds."""

@@ -38,24 +38,9 @@ class StorageInParts(EpisodeStorage):
         self._parts = list(parts)
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
         self._bounds = self._starts.tolist()
-        self._lengths = np.concatenate([part.lengths for part in parts])
-        self._terminated = np.concatenate([part.terminated for part in parts])
-        self._truncated = np.concatenate([part.truncated for part in parts])
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Shape `(E,)`: actions in each episode."""
-        return self._lengths
-
-    @property
-    def terminated(self) -> NDArray[np.bool_]:
-        """Shape `(E,)`: whether each episode ended in a terminal state."""
-        return self._terminated
-
-    @property
-    def truncated(self) -> NDArray[np.bool_]:
-        """Shape `(E,)`: whether each episode was cut by a limit."""
-        return self._truncated
+        self.lengths = np.concatenate([part.lengths for part in parts])
+        self.terminated = np.concatenate([part.terminated for part in parts])
+        self.truncated = np.concatenate([part.truncated for part in parts])
 
     @cached_property
     def returns(self) -> NDArray[np.float64]:

@@ -56,33 +56,18 @@ class ColumnStorage(EpisodeStorage):
         self.action_space = action_space
         self.spaces_are_inferred = spaces_are_inferred
         self.source = source
-        self._lengths = _frozen(np.asarray(lengths, np.int64))
-        self._terminated = _frozen(np.asarray(terminated, np.bool_))
-        self._truncated = _frozen(np.asarray(truncated, np.bool_))
+        self.lengths = _frozen(np.asarray(lengths, np.int64))
+        self.terminated = _frozen(np.asarray(terminated, np.bool_))
+        self.truncated = _frozen(np.asarray(truncated, np.bool_))
         self._infos = infos
-        ends = np.cumsum(self._lengths)
-        self._starts = ends - self._lengths
+        ends = np.cumsum(self.lengths)
+        self._starts = ends - self.lengths
         # Plain numbers and views: to read an episode takes a few microseconds.
         self._bounds = [0, *ends.tolist()]
         self._arrays = arrays
         self._views = TransitionArrays(
             map_leaves(_frozen, arrays.observations), _frozen(arrays.actions), _frozen(arrays.rewards)
         )
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Shape `(E,)`: actions in each episode."""
-        return self._lengths
-
-    @property
-    def terminated(self) -> NDArray[np.bool_]:
-        """Shape `(E,)`: whether each episode ended in a terminal state."""
-        return self._terminated
-
-    @property
-    def truncated(self) -> NDArray[np.bool_]:
-        """Shape `(E,)`: whether each episode was cut by a limit."""
-        return self._truncated
 
     @cached_property
     def returns(self) -> NDArray[np.float64]:
@@ -109,19 +94,19 @@ class ColumnStorage(EpisodeStorage):
             else map_leaves(lambda leaf: leaf[row:last], observations),
             views.actions[start:end],
             views.rewards[start:end],
-            bool(self._terminated[index]),
-            bool(self._truncated[index]),
+            bool(self.terminated[index]),
+            bool(self.truncated[index]),
             self._infos_of(index, start, end),
         )
 
     def gather(self, episodes: NDArray[np.int64], steps: NDArray[np.int64]) -> Batch:
         """Reads single transitions; see `EpisodeStorage.gather`."""
-        last = steps == self._lengths[episodes] - 1
+        last = steps == self.lengths[episodes] - 1
         return self._take(self._starts[episodes] + steps, episodes, last)
 
     def gather_episodes(self, episodes: NDArray[np.int64]) -> Batch:
         """Reads all transitions of some episodes; see `EpisodeStorage.gather_episodes`."""
-        lengths = self._lengths[episodes]
+        lengths = self.lengths[episodes]
         ends = np.cumsum(lengths)
         if ends[-1] >= _LONG * len(episodes):
             return self._copy(episodes, ends)
@@ -134,7 +119,7 @@ class ColumnStorage(EpisodeStorage):
         """Copies whole episodes; needs no array of indices, which would be as large as small observations."""
         count = int(ends[-1])
         # For each episode: where it begins in what is returned, in the transitions, and in the observations.
-        lengths, starts = self._lengths[episodes], self._starts[episodes]
+        lengths, starts = self.lengths[episodes], self._starts[episodes]
         places = np.stack([ends - lengths, starts, starts + episodes, lengths], axis=1).tolist()
 
         def copied(leaf: NDArray[Any], column: int, offset: int) -> NDArray[Any]:
@@ -146,7 +131,7 @@ class ColumnStorage(EpisodeStorage):
 
         views = self._views
         terminated, truncated = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-        terminated[ends - 1], truncated[ends - 1] = self._terminated[episodes], self._truncated[episodes]
+        terminated[ends - 1], truncated[ends - 1] = self.terminated[episodes], self.truncated[episodes]
         return Batch(
             observations=map_leaves(lambda leaf: copied(leaf, 2, 0), views.observations),
             actions=copied(views.actions, 1, 0),
@@ -165,8 +150,8 @@ class ColumnStorage(EpisodeStorage):
             actions=views.actions.take(transitions, axis=0),
             next_observations=map_leaves(lambda leaf: leaf.take(following, axis=0), views.observations),
             rewards=views.rewards.take(transitions),
-            terminated=last & self._terminated[episodes],
-            truncated=last & self._truncated[episodes],
+            terminated=last & self.terminated[episodes],
+            truncated=last & self.truncated[episodes],
         )
 
     def _infos_of(self, index: int, start: int, end: int) -> Infos | None:

@@ -63,7 +63,7 @@ class TransitionArrays:
 class EpisodeStorage(ABC):
     """A fixed number of episodes that are read one at a time.
 
-    A format implements `lengths`, `terminated`, `truncated` and `read`, and sets the other attributes. If it has its
+    A format implements `read`, and sets the attributes. If it has its
     episodes behind one another in arrays, `ColumnStorage` does the rest. Whoever reads from a storage trusts nothing
     that came from a file but what `read` and the attributes return.
 
@@ -73,6 +73,9 @@ class EpisodeStorage(ABC):
         observation_space: Space of one observation.
         action_space: Space of one action.
         spaces_are_inferred: Whether the data did not say its spaces and they were guessed from it.
+        lengths: Shape `(E,)`: actions in each episode, at least 1.
+        terminated: Shape `(E,)`: whether each episode ended in a terminal state.
+        truncated: Shape `(E,)`: whether each episode was cut by a limit.
     """
 
     format: ClassVar[str]
@@ -80,21 +83,9 @@ class EpisodeStorage(ABC):
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
     spaces_are_inferred: bool
-
-    @property
-    @abstractmethod
-    def lengths(self) -> NDArray[np.int64]:
-        """Shape `(E,)`: actions in each episode, at least 1."""
-
-    @property
-    @abstractmethod
-    def terminated(self) -> NDArray[np.bool_]:
-        """Shape `(E,)`: whether each episode ended in a terminal state."""
-
-    @property
-    @abstractmethod
-    def truncated(self) -> NDArray[np.bool_]:
-        """Shape `(E,)`: whether each episode was cut by a limit."""
+    lengths: NDArray[np.int64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
 
     @abstractmethod
     def read(self, index: int) -> Episode:

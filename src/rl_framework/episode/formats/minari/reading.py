@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rl_framework.episode.checks import check_spaces
 from rl_framework.episode.episode import Episode
@@ -72,32 +71,17 @@ class MinariEpisodes(EpisodeStorage):
         self._reader = _READERS[kind](folder, bool(metadata.get("jpeg_encoding", True)))
         self._survey(metadata.get("total_episodes"))
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Shape `(E,)`: actions in each episode."""
-        return self._lengths
-
-    @property
-    def terminated(self) -> NDArray[np.bool_]:
-        """Shape `(E,)`: whether each episode ended in a terminal state."""
-        return self._terminated
-
-    @property
-    def truncated(self) -> NDArray[np.bool_]:
-        """Shape `(E,)`: whether each episode was cut by a limit."""
-        return self._truncated
-
     def read(self, index: int) -> Episode:
         """Returns one episode."""
         with _Located(self._reader.path, index):
-            reader, length = self._reader, int(self._lengths[index])
+            reader, length = self._reader, int(self.lengths[index])
             has_infos = self._has_infos[index]
             return Episode(
                 reader.observations(index, self._observations),
                 reader.actions(index, self._actions),
                 reader.signals(index)[0],
-                bool(self._terminated[index]),
-                bool(self._truncated[index]),
+                bool(self.terminated[index]),
+                bool(self.truncated[index]),
                 StackedInfos(length, lambda: self._infos(index), self._where(index)) if has_infos else None,
             )
 
@@ -127,8 +111,8 @@ class MinariEpisodes(EpisodeStorage):
                 lengths.append(length)
                 ends.append((bool(flags[0][-1]), bool(flags[1][-1])))
                 self._has_infos.append(self._reader.has_infos(index))
-        self._lengths = np.array(lengths, np.int64)
-        self._terminated, self._truncated = np.array(ends, np.bool_).T
+        self.lengths = np.array(lengths, np.int64)
+        self.terminated, self.truncated = np.array(ends, np.bool_).T
 
 
 class _Located:

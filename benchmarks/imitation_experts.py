@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import seals  # noqa: F401  (registers the environments)
 import torch
 
@@ -166,6 +168,22 @@ def summary_of(result: EvaluationResult) -> dict[str, Any]:
     }
 
 
+def random_returns(environment: str, n_episodes: int = 20) -> list[float]:
+    """Returns what random actions earn, to tell what a learner began with."""
+    place = gymnasium.make(environment)
+    place.action_space.seed(0)
+    returns = []
+    for episode in range(n_episodes):
+        place.reset(seed=episode)
+        total, over = 0.0, False
+        while not over:
+            _, reward, terminated, truncated, _ = place.step(place.action_space.sample())
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    place.close()
+    return returns
+
+
 def measure_expert(environment: str, agent: Any) -> dict[str, Any]:
     """Evaluates an expert, sampling its actions (as its episodes are recorded) and taking the likeliest ones."""
     recipe = RECIPES[environment]
@@ -173,6 +191,7 @@ def measure_expert(environment: str, agent: Any) -> dict[str, Any]:
         "environment": environment,
         "timesteps": agent.num_timesteps,
         "published": {"mean": recipe.published[0], "std": recipe.published[1]},
+        "random": round(float(np.mean(random_returns(environment))), 2),
     }
     for name, deterministic in (("sampled", False), ("deterministic", True)):
         result = agent.evaluate(environment, EVALUATION_EPISODES, deterministic=deterministic, seed=1)

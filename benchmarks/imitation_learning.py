@@ -122,16 +122,18 @@ def describe(returns: list[float]) -> str:
 def expert_table() -> list[str]:
     """Returns the lines of the table of experts."""
     lines = [
-        "| environment | steps | ours, actions sampled | ours, likeliest actions | published |",
-        "|---|---|---|---|---|",
+        "| environment | steps | ours, actions sampled | ours, likeliest actions | published | random actions |",
+        "|---|---|---|---|---|---|",
     ]
     for expert in json.loads((HERE / "imitation_experts.json").read_text())["experts"]:
         cells = [
             f"{expert[how]['iqm']:,.0f} [{expert[how]['iqm_interval'][0]:,.0f}, {expert[how]['iqm_interval'][1]:,.0f}]"
             for how in ("sampled", "deterministic")
         ]
-        published = f"{expert['published']['mean']:,.0f} ± {expert['published']['std']:,.0f}"
-        lines.append(f"| {expert['environment']} | {expert['timesteps']:,} | {cells[0]} | {cells[1]} | {published} |")
+        published, random = expert["published"], f"{expert['random']:,.0f}"
+        cells = [expert["environment"], f"{expert['timesteps']:,}", *cells]
+        cells += [f"{published['mean']:,.0f} ± {published['std']:,.0f}", random]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

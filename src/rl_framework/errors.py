@@ -163,6 +163,7 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": (),
     "pettingzoo": (),
     "tensorboard": (),
+    "unity": (),
     "video": (),
 }
 

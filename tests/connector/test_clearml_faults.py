@@ -18,6 +18,7 @@ from rl_framework.training import CheckpointSaved, Training, TrainingEnded, Trai
 pytestmark = pytest.mark.filterwarnings("ignore::pyparsing.warnings.PyparsingDeprecationWarning")
 
 ANYWHERE = "."
+RECORD = {"algorithm": "ppo", "environment": "CartPole-v1"}
 
 TRANSIENT: dict[str, dict[str, Any]] = {
     "503": {"status": 503, "headers": {"Retry-After": "0.02"}},
@@ -41,8 +42,7 @@ def _training(clearml: ClearMLConnector, folder: Path) -> None:
     checkpoint = folder / "checkpoint_000000000003.zip"
     checkpoint.write_bytes(b"a bundle")
     training = Training(None, [clearml], 0)
-    record = {"algorithm": "ppo", "environment": "CartPole-v1"}
-    training.emit(TrainingStarted(timestep=0, total_timesteps=3, record=record))
+    training.emit(TrainingStarted(timestep=0, total_timesteps=3, record=RECORD))
     for step in range(1, 4):
         training.emit(Updated(timestep=step, n_updates=step, metrics={"train/loss": step / 2}))
         clearml.flush()
@@ -106,6 +106,25 @@ def test_a_server_that_is_down_from_the_start_gets_it_from_a_later_process(
     _check_that_all_is_there(clearml_server)
     assert clearml_server.task()["hyperparams"]["General"]["learning_rate"]["value"] == "0.001"
     assert connector().sync() == 0
+
+
+def test_what_comes_late_reopens_no_task_that_has_ended(
+    clearml_server: ClearMLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rl_framework.connector.clearml.tasks._LATE_SECONDS", 0.0)
+    fault = clearml_server.fail(ANYWHERE, times=1000, drop="before")
+    killed = connector(patience=0.0)
+    training = Training(None, [killed], 0)
+    training.emit(TrainingStarted(timestep=0, total_timesteps=3, record=RECORD))
+    training.emit(TrainingEnded(timestep=1, interrupted=True))
+    killed.close()
+    fault.times = 0
+    resumed = connector()
+    resumed.rejoin(str(killed.run_id()))
+    _training(resumed, tmp_path)
+    resumed.close()
+    assert connector().sync() > 0
+    _check_that_all_is_there(clearml_server)
 
 
 def test_two_runs_that_wait_are_two_tasks(clearml_server: ClearMLServer, tmp_path: Path) -> None:

@@ -212,6 +212,15 @@ def test_a_mistake_in_the_code_ends_no_training(caplog: pytest.LogCaptureFixture
     assert "KeyError: 'oh'" in caplog.text
 
 
+def test_a_mistake_in_what_judges_failures_hangs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    service = Service(ConnectionError("down"))
+    delivery = Delivery("the service", service, "spool", explain=lambda error: 1 / 0)  # type: ignore[arg-type, return-value]
+    _put(delivery, 2)
+    assert delivery.close(PATIENCE) == 2
+    assert "the delivery to the service failed: ZeroDivisionError" in caplog.text
+    assert sync("spool", Service()) == 2
+
+
 # Letting go
 
 
@@ -219,7 +228,7 @@ def test_what_others_delivered_is_known_and_a_spool_in_use_is_left_alone() -> No
     service = Service(*[ConnectionError("down")] * 10_000)
     delivery = Delivery("the service", service, "spool", retry=SOON)
     _put(delivery, 2)
-    assert (delivery.close(0.01), delivery.n_left, delivery.is_open) == (2, 2, False)
+    assert (delivery.close(0.01), delivery.n_left, delivery.is_in_use) == (2, 2, False)
     other = Spool(Path("spool"))
     assert sync("spool", Service()) == 0  # it is in use
     assert delivery.drain(0.0) == 2

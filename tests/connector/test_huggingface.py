@@ -482,6 +482,24 @@ def test_a_later_process_delivers_the_rest(hub: LoopbackHub) -> None:
     assert len(_checkpoints(hub)) == 1
 
 
+ENDS_AT_ONCE = """
+from pathlib import Path
+from rl_framework import HuggingFaceConnector
+connector = HuggingFaceConnector("tester/ppo-CartPole-v1")
+for timestep in (1, 2):
+    path = Path(f"checkpoint_{timestep}.zip")
+    path.write_bytes(b"some bytes")
+    connector.log_checkpoint(path, timestep)
+"""
+
+
+def test_a_process_that_ends_at_once_delivers_first(hub: LoopbackHub) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS_AT_ONCE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _checkpoints(hub) == ["checkpoints/checkpoint_1.zip", "checkpoints/checkpoint_2.zip"]
+    assert list(Path("runs/.spool").iterdir()) == []
+
+
 def test_a_resumed_training_goes_on_with_its_metrics(hub: LoopbackHub) -> None:
     first = _connector()
     _agent(128, connector=first, checkpoint_every=64, checkpoint_directory="checkpoints")

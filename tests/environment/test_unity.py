@@ -415,6 +415,27 @@ class TestFailures:
         assert agent.num_timesteps >= 100
         assert len(scene.noted("started")) == 2
 
+    def test_training_is_resumed_with_new_episodes(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        scene = Scene(tmp_path, "--agents", 4, "--periods", "1,2")
+        arguments = {"seed": 1, "progress_bar": False, "n_environments": 2}
+        first = StableBaselinesAgent("ppo", TINY)
+        first.train(scene.path, 150, checkpoint_every=64, checkpoint_directory=tmp_path / "checkpoints", **arguments)
+        second = StableBaselinesAgent("ppo", TINY)
+        second.train(scene.path, 300, resume_from=tmp_path / "checkpoints", **arguments)
+        assert second.num_timesteps >= 300 > first.num_timesteps
+        assert "cannot be replayed" in caplog.text
+        assert len(scene.noted("started")) == 4
+
+    def test_every_player_has_a_log_of_its_own(self, tmp_path: Path) -> None:
+        scene = Scene(tmp_path, "--crash-at", 4, "--once", tmp_path / "once")
+        with UnityEnvironmentAdapter(scene.path, log_folder="logs") as unity:
+            batch = open_environments(unity)
+            batch.reset_slots()
+            _steps(batch, 5)
+        logs = {line["arguments"][line["arguments"].index("-logFile") + 1] for line in scene.noted("started")}
+        assert len(logs) == 2
+        assert {Path(log).parent for log in logs} == {tmp_path / "logs"}
+
     def test_player_that_dies_again_and_again(self, tmp_path: Path) -> None:
         scene = Scene(tmp_path, "--crash-at", 4)
         with UnityEnvironmentAdapter(scene.path, max_restarts=2) as unity:

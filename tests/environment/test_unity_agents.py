@@ -173,3 +173,26 @@ def test_group_rewards_are_added_or_told(tmp_path: Path) -> None:
             assert info.get("group_reward", 0.0) == group
             assert step.rewards[slot] == pytest.approx(sent["reward"] + (group if where == "add" else 0.0))
     assert group
+
+
+def test_each_behaviour_has_an_agent_of_its_own(tmp_path: Path, minibatches: list[Any]) -> None:
+    """Trained at the same time, with different periods; each is told only of its own agents."""
+    from rl_framework.agent.multi_agent import MultiAgent
+
+    behaviors = ("--behaviors", "Cat?team=0,Mouse?team=0", "--periods", "1,2")
+    scene = Scene(tmp_path, "--scene", "crowd", "--agents", 4, *behaviors)
+    agents = {
+        "Cat": StableBaselinesAgent(PPO, {**SMALL, "n_steps": 16, "batch_size": 16, "n_epochs": 1}),
+        "Mouse": StableBaselinesAgent(SAC, {**SMALL, "buffer_size": 500, "learning_starts": 500}),
+    }
+    together = MultiAgent(agents)
+    together.train(scene.path, 64, environment_kwargs={"max_agents": 2}, seed=1, progress_bar=False)
+    learned = Counter(_rounded(observation) for batch in minibatches for observation in batch.observations.numpy())
+    buffer: Any = agents["Mouse"].algorithm.replay_buffer  # type: ignore[attr-defined]
+    stored = Counter(_rounded(buffer.observations[row, 0], buffer.rewards[row, 0]) for row in range(buffer.pos))
+    cats = Counter(_rounded(each["observation"]) for each in scene.transitions("Cat?team=0"))
+    mice = Counter(_rounded(each["observation"], each["reward"]) for each in scene.transitions("Mouse?team=0"))
+    assert learned == cats
+    assert stored == mice
+    assert min(cats.total(), mice.total()) > 40
+    assert {int(observation[0]) % 2 for observation in learned} == {0}

@@ -149,7 +149,7 @@ class Api:
     def _set_status(self, body: dict[str, Any], status: str) -> dict[str, Any]:
         for task_id in [body["task"]] if "task" in body else body.get("ids", []):
             task = self._found("tasks", task_id)
-            task |= {"status": status, "status_reason": body.get("status_reason", ""), "last_update": _now()}
+            task |= {"status": status, "status_reason": body.get("status_reason", ""), "status_changed": _now()}
             if status == "in_progress":
                 task["started"] = _now()
         return {"updated": 1, "started": 1, "fields": {"status": status}}

@@ -103,10 +103,10 @@ class Delivery:
         return self._spool.directory
 
     @property
-    def is_open(self) -> bool:
-        """Whether something is left that this delivery has not let go of."""
+    def is_in_use(self) -> bool:
+        """Whether the spool is held, so that nobody else can deliver what is in it."""
         with self._condition:
-            return self._spool.is_open
+            return self._spool.is_in_use
 
     @property
     def n_left(self) -> int:
@@ -218,11 +218,23 @@ class Delivery:
 
     def _start(self) -> None:
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=f"delivery to {self.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"delivery to {self.name}", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:  # the interpreter is ending; the item is in the spool
             self._thread = None
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 (a thread has nobody to raise to)
+            reason = describe_error(error)
+            with self._condition:
+                self._halted = f"the delivery itself failed: {reason}"
+            logger.error("the delivery to %s failed: %s. What is for it is kept in %s", self.name, reason, self.spool)
+        finally:
+            with self._condition:
+                self._leave()
 
     def _work(self) -> None:
         condition = self._condition
@@ -234,15 +246,13 @@ class Delivery:
                     condition.wait()
                     item = self._spool.next()
                 if item is None or self._closed:
-                    self._leave()
+                    self._leave()  # under the same lock, so that what is put next starts another thread
                     return
                 self._spool.begin(item)
                 n_drains = self._n_drains
             try:
                 self._deliver(item)
             except Exception as error:  # noqa: BLE001 (every failure is judged, and told)
-                if condition is not self._condition:
-                    return  # a forked process, whose parent goes on with it
                 if not self._failed(item, error, n_drains):
                     return
             else:
@@ -252,7 +262,8 @@ class Delivery:
                     condition.notify_all()
 
     def _leave(self) -> None:
-        self._thread = None
+        if self._thread is threading.current_thread():
+            self._thread = None
         self._condition.notify_all()
 
     def _arrived(self) -> None:
@@ -313,6 +324,87 @@ class Delivery:
         self._begin_anew()
         directory = parent.directory / f"forked-{os.getpid()}"
         self._spool = Spool(directory, parent.name, parent.destination)
+
+
+def sync(
+    spool: str | os.PathLike[str],
+    deliver: Deliver,
+    *,
+    what: str = "the delivery of what was left",
+    is_transient: Callable[[Exception], bool] | None = None,
+    explain: Callable[[Exception], str] | None = None,
+    policy: RetryPolicy | None = None,
+    wait: Callable[[float], object] = time.sleep,
+    destination: Mapping[str, Any] | None = None,
+) -> int:
+    """Delivers what earlier processes left in a spool and in those below it, oldest first, each item once.
+
+    Args:
+        spool: The folder, or one above.
+        deliver: As for `Delivery`.
+        what: For messages.
+        is_transient: As for `Delivery`.
+        explain: As for `Delivery`.
+        policy: How often and how soon each item is tried; None: the default policy.
+        wait: Waits for some seconds.
+        destination: Only spools for this destination are taken; None: all of them.
+
+    Returns:
+        How many items were delivered.
+
+    Raises:
+        ConnectorError: An item could not be delivered, or a spool is damaged. What was not delivered stays.
+    """
+    n_delivered = 0
+    for directory in spools_in(spool):
+        try:
+            queue = Spool(directory)
+        except SpoolInUseError as error:
+            logger.warning("%s", error)
+            continue
+        try:
+            if destination is not None and queue.destination != dict(destination):
+                continue
+            queue.reconsider()
+            while (item := queue.next()) is not None:
+                queue.begin(item)
+                call_with_retries(
+                    lambda item=item: deliver(item),  # type: ignore[misc]
+                    what=f"{what} ({queue.n_left} items are kept in {directory})",
+                    is_transient=is_transient,
+                    explain=explain,
+                    policy=policy,
+                    wait=wait,
+                )
+                queue.delivered(item)
+                n_delivered += 1
+        finally:
+            queue.close()
+    return n_delivered
+
+
+_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
+_is_exiting = False
+
+
+@atexit.register
+def _drain_at_exit() -> None:
+    global _is_exiting
+    _is_exiting = True
+    end = time.monotonic() + _PATIENCE_AT_EXIT
+    for delivery in list(_deliveries):
+        if delivery.is_in_use:
+            delivery.close(max(0.0, end - time.monotonic()))
+        delivery.report()
+
+
+def _after_fork_in_child(self) -> None:
+    """Begins a spool of its own: the parent goes on with the other one."""
+    parent = self._spool
+    parent.forget_after_fork()
+    self._begin_anew()
+    directory = parent.directory / f"forked-{os.getpid()}"
+    self._spool = Spool(directory, parent.name, parent.destination)
 
 
 def sync(

@@ -257,9 +257,9 @@ class Spool:
         return self._n_open - len(self._refused)
 
     @property
-    def is_open(self) -> bool:
-        """Whether there is something in it, or may be, that nobody else can deliver."""
-        return bool(self._n_open) and not self._is_stale
+    def is_in_use(self) -> bool:
+        """Whether it is held, on the disk or in memory, so that nobody else can deliver what is in it."""
+        return self._items is not None or bool(self._unwritten)
 
     def reopen(self) -> bool:
         """Reads again what is there after `close`, and returns whether nobody else is using it."""

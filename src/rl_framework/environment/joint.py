@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -141,6 +142,9 @@ class JointEnvironment(BatchedEnvironment):
         super().__init__(len(worlds), observation_space, action_space)
         self.vectorization, self.vectorization_reason = "adapter", "several groups of agents share a world"
         self.next_seed: int | None = None
+        # Several worlds that wait for other processes are stepped at the same time.
+        waits = len(worlds) > 1 and all(getattr(world, "waits", False) for world in worlds)
+        self._threads = ThreadPoolExecutor(len(worlds), thread_name_prefix="world") if waits else None
         self._over = np.zeros(len(worlds), dtype=np.bool_)
         self._members: list[list[dict[str, Any]]] = [[] for _ in worlds]
         for name, group in self.groups.items():
@@ -153,8 +157,14 @@ class JointEnvironment(BatchedEnvironment):
             actions: Batched actions of each group.
         """
         chosen = {name: group.choices(actions[name]) for name, group in self.groups.items()}
-        for index, world in enumerate(self.worlds):
-            steps = world.step_groups({name: chosen[name][index] for name in self.groups})
+
+        def advance(index: int) -> dict[str, SlotStep]:
+            return self.worlds[index].step_groups({name: chosen[name][index] for name in self.groups})
+
+        brought = map(advance, range(self.num_envs)) if self._threads is None else self._threads.map(
+            advance, range(self.num_envs)
+        )
+        for index, (world, steps) in enumerate(zip(self.worlds, brought, strict=True)):
             for name, ports in self._ports.items():
                 ports[index].arrived = steps[name]
             self._over[index] = bool(getattr(world, "episode_over", False))
@@ -242,6 +252,8 @@ class JointEnvironment(BatchedEnvironment):
         for world, owned in zip(self.worlds, self._owned, strict=True):
             if owned:
                 world.close()
+        if self._threads is not None:
+            self._threads.shutdown()
 
 
 def _reshaped(value: Any, worlds: int) -> Any:

@@ -80,8 +80,9 @@ def _open(
     source: Any, groups: Mapping[str, Sequence[str] | None], kwargs: dict[str, Any], argument: str
 ) -> tuple[GroupedWorld, bool]:
     if isinstance(source, EnvironmentAdapter) and hasattr(source, "setup_groups"):
-        source.setup_groups(None, groups, **kwargs)
-        return source, False
+        adapter: Any = source  # the user made it, with options of its own
+        adapter.setup_groups(source, groups, **kwargs)
+        return adapter, False
     owned = _is_made_here(source)
     adapter_class = adapter_class_for(source)
     if adapter_class is None and callable(source):

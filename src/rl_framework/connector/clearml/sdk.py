@@ -70,6 +70,7 @@ def adopted_task(task: Any, capture_tensorboard: bool) -> dict[str, Any]:
     if getattr(task, "is_main_task", bool)():
         if not capture_tensorboard:
             stop_tensorboard_capture()
+            logger.info("ClearML captures no TensorBoard any more: capture_tensorboard=True lets it")
         if bool(getattr(type(task), "_report_subprocess_enabled", False)):
             logger.warning(
                 "ClearML's reporter runs as a forked process, which can deadlock in task.close(): make the task with "

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ _INVALID_STATUS = 110
 _ENDINGS = ("completed", "stopped", "failed")
 _EVENTS_AT_ONCE = 500
 _PREVIEW_LENGTH = 10_000
+_LATE_SECONDS = 60.0
 
 
 class TaskWriter:
@@ -40,6 +42,7 @@ class TaskWriter:
         self.service = service
         self._on_open = on_open
         self._ids: dict[str, str] = {}
+        self._told_of: set[str] = set()
         self._lock = threading.Lock()
 
     # Tasks
@@ -104,9 +107,33 @@ class TaskWriter:
         task: dict[str, Any] = self.service.call("tasks.get_by_id", {"task": task_id})["task"]
         return task
 
-    def set_status(self, task_id: str, status: str, reason: str = "") -> None:
-        """Marks a task as "started", "completed", "stopped" or "failed"."""
+    def set_status(self, task_id: str, status: str, reason: str = "", at: float | None = None) -> None:
+        """Marks a task as "started", "completed", "stopped" or "failed".
+
+        Args:
+            task_id: The task.
+            status: The status.
+            reason: For people.
+            at: Unix time at which it was so. If it is told late, an end that was told since then by another process,
+                which went on with the run, stays. None: now.
+        """
+        if at is None or not self._has_ended_since(task_id, at):
+            self._change_status(task_id, status, reason)
+            self._told_of.add(task_id)
+
+    def _change_status(self, task_id: str, status: str, reason: str = "") -> None:
         self.service.call(f"tasks.{status}", {"task": task_id, "force": True, "status_reason": reason})
+
+    def _has_ended_since(self, task_id: str, at: float) -> bool:
+        if time.time() - at < _LATE_SECONDS or task_id in self._told_of:
+            return False
+        task = self.read(task_id)
+        try:
+            changed = datetime.fromisoformat(str(task.get("status_changed")))
+        except ValueError:
+            return False
+        changed = changed if changed.tzinfo is not None else changed.replace(tzinfo=UTC)
+        return task.get("status") in _ENDINGS and changed.timestamp() > at
 
     def _while_editable(self, task_id: str, change: Callable[[], Result]) -> Result:
         """Makes a change, for which the server wants a task that has not ended."""
@@ -116,12 +143,12 @@ class TaskWriter:
             if error.subcode != _INVALID_STATUS:
                 raise
         status = self.read(task_id)["status"]
-        self.set_status(task_id, "started")
+        self._change_status(task_id, "started")
         try:
             return change()
         finally:
             if status in _ENDINGS:
-                self.set_status(task_id, status)
+                self._change_status(task_id, status)
 
     def describe_code(self, task_id: str, script: Mapping[str, Any]) -> None:
         """Records what a clone of the task has to run."""

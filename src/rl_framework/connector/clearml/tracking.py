@@ -95,7 +95,7 @@ class ClearMLTracker(RemoteConnector):
         elif item.kind == "events":
             writer.add_events(task_id, data["events"])
         elif item.kind == "status":
-            writer.set_status(task_id, data["status"], data.get("reason", ""))
+            writer.set_status(task_id, data["status"], data.get("reason", ""), data.get("at"))
         elif item.kind == "parameters":
             writer.set_parameters(task_id, data["section"], data["texts"])
         elif item.kind == "code":
@@ -165,7 +165,7 @@ class ClearMLTracker(RemoteConnector):
         self._record_name = f"record from timestep {event.timestep}" if event.timestep else "record"
         self._at_timestep.clear()
         if self._is_own:
-            self._put("status", {"status": "started"})
+            self._put("status", {"status": "started", "at": clock.time()})
 
     def on_training_end(self, event: TrainingEnded, training: Training) -> None:
         """Marks the task as completed, or as stopped if the user interrupted it."""
@@ -178,7 +178,7 @@ class ClearMLTracker(RemoteConnector):
     def _end(self, status: str, reason: str) -> None:
         self._is_training, self._ending = False, status
         if self._is_own:
-            self._put("status", {"status": status, "reason": reason})
+            self._put("status", {"status": status, "reason": reason, "at": clock.time()})
 
     def log_metrics(self, metrics: Mapping[str, float], timestep: int, time: float) -> None:
         """Reports scalars, with a few seconds' delay: "train/loss" is the series "loss" of the plot "train"."""

@@ -129,7 +129,7 @@ class UnityEnvironmentAdapter(MultiSlotAdapter):
         """Starts the player or waits for the Editor, to train several behaviours at once.
 
         Args:
-            source: See `setup`.
+            source: See `setup`; None: what the adapter was made for.
             names: The groups, each with a list of the one behaviour that is meant; None: the behaviour has the name of
                 the group.
             environment_kwargs: See `setup`.
@@ -145,6 +145,8 @@ class UnityEnvironmentAdapter(MultiSlotAdapter):
         self._choose({group: behaviors[0] if behaviors else group for group, behaviors in names.items()})
 
     def _prepare(self, source: Any, environment_kwargs: dict[str, Any]) -> None:
+        if source is None:
+            source = self
         if isinstance(source, UnityEnvironmentAdapter):
             if environment_kwargs:
                 raise ArgumentError(

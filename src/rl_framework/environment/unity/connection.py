@@ -59,7 +59,7 @@ class UnityConnection:
         self._parameters = dict(options.environment_parameters)
         # Drawn from the generator that trainings and evaluations seed before they make environments.
         self._seed = int(np.random.randint(2**31 - 1)) if options.seed is None else int(options.seed)
-        self._worker = next(_workers) if options.worker_id is None and not options.is_editor else options.worker_id or 0
+        self._worker = options.worker_id or 0
 
     def open(self) -> None:
         """Starts the player and waits until it has said hello.
@@ -73,6 +73,10 @@ class UnityConnection:
 
         options = self.options
         executable = None if options.file_name is None else find_executable(options.file_name)
+        if options.worker_id is None and not options.is_editor:
+            self._worker = next(
+                _workers
+            )  # also for a successor, whose log would overwrite what its predecessor died of
         if options.log_folder is not None:
             Path(options.log_folder).mkdir(parents=True, exist_ok=True)
         self.channels = Channels(options.side_channels, self._seed)
@@ -222,7 +226,7 @@ class UnityConnection:
 
 
 def find_executable(file_name: str | os.PathLike[str]) -> str:
-    """Returns the path of the executable that a name stands for, as ML-Agents resolves it.
+    """Returns an absolute path that ML-Agents can resolve; endings such as .x86_64 and .app can be left out.
 
     Raises:
         EnvironmentSourceError: There is none, or it may not be run.
@@ -242,7 +246,7 @@ def find_executable(file_name: str | os.PathLike[str]) -> str:
         raise EnvironmentSourceError(
             "file_name", str(file_name), "it may not be executed", f"Allow it: chmod +x '{found}'."
         )
-    return str(Path(found).absolute())
+    return str(path.absolute())  # and not what was found: inside an .app, ML-Agents would not find it again
 
 
 def _looks_executable(path: Path) -> bool:

@@ -59,7 +59,7 @@ class UnityScene:
     @property
     def behavior_names(self) -> list[str]:
         """All behaviours that the scene has shown so far."""
-        return list(self.connection.environment.behavior_specs)
+        return sorted(self.connection.environment.behavior_specs)
 
     def choose(self, names: Mapping[str, str]) -> None:
         """Says which behaviours are trained.

@@ -12,9 +12,9 @@ from rl_framework import HuggingFaceConnector, HuggingFaceUploadConfig, StableBa
 repository = sys.argv[1]
 
 connector = HuggingFaceConnector(HuggingFaceUploadConfig(repository, keep_last=2))
-agent = StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 256, "n_epochs": 10})
-how = {"n_environments": 8, "checkpoint_every": 2_048, "checkpoint_directory": "checkpoints"}
-agent.train("CartPole-v1", total_timesteps=8_192, seed=0, connector=connector, **how)
+agent = StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 256, "n_epochs": 5})
+how = {"n_environments": 8, "checkpoint_every": 1_024, "checkpoint_directory": "checkpoints"}
+agent.train("CartPole-v1", total_timesteps=4_096, seed=0, connector=connector, **how)
 print(agent.upload(connector, video_recording_environment="CartPole-v1"))
 
 fetched = HuggingFaceConnector(download_config=repository).download()

@@ -13,7 +13,7 @@ from typing import TypeVar
 from rl_framework.errors import ArgumentError, ConnectorError
 from rl_framework.secrecy import describe_error
 
-__all__ = ["RetryPolicy", "call_with_retries", "may_pass", "retry_after", "status_of"]
+__all__ = ["RetryPolicy", "call_with_retries", "is_refused_altogether", "may_pass", "retry_after", "status_of"]
 
 Result = TypeVar("Result")
 
@@ -135,6 +135,11 @@ def status_of(error: BaseException) -> int | None:
         if isinstance(status, int) and not isinstance(status, bool) and 100 <= status < 600:
             return status
     return None
+
+
+def is_refused_altogether(error: Exception) -> bool:
+    """Tells whether a failure concerns everything that goes to a service: a wrong token, no such repository."""
+    return status_of(error) in (401, 403, 404)
 
 
 def may_pass(error: BaseException) -> bool:

@@ -16,7 +16,8 @@ import pytest
 
 from rl_framework.connector import spool as spool_module
 from rl_framework.connector import spool_folder
-from rl_framework.connector.delivery import Delivery, Item, sync
+from rl_framework.connector.delivery import Delivery, Item
+from rl_framework.connector.leftovers import sync
 from rl_framework.connector.spool import Spool, SpoolInUseError
 from rl_framework.errors import ConnectorError
 from rl_framework.retry import RetryPolicy
@@ -184,9 +185,28 @@ def test_a_refused_item_is_set_aside_and_reported_once(caplog: pytest.LogCapture
     assert service.sequences == [0, 3, 4]
     assert service.n_calls == 5
     assert [record.getMessage().count("malformed") for record in caplog.records] == [1]
+    stubborn = Service(RefusalError(400, message="malformed"))
+    with pytest.raises(ConnectorError, match=r"1 items were refused, and 1 delivered: .*malformed"):
+        sync("spool", stubborn)
+    assert stubborn.sequences == [2]  # those behind it are not held up
     again = Service()
-    assert sync("spool", again) == 2
-    assert again.sequences == [1, 2]
+    assert sync("spool", again) == 1
+    assert again.sequences == [1]
+
+
+def test_a_sync_that_is_in_vain_loses_nothing() -> None:
+    service = Service(RefusalError(401))
+    delivery = Delivery("the service", service, "spool")
+    _put(delivery, 3)
+    delivery.close(PATIENCE)
+    for failure in (RefusalError(401), ConnectionError("down"), ConnectionError("down")):
+        waits: list[float] = []
+        policy = RetryPolicy(attempts=1)
+        with pytest.raises(ConnectorError, match="3 items are kept in"):
+            sync("spool", Service(failure), policy=policy, wait=waits.append)
+    again = Service()
+    assert sync("spool", again) == 3
+    assert again.sequences == [0, 1, 2]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

@@ -12,6 +12,7 @@ from mpe2 import simple_spread_v3, simple_tag_v3
 from pettingzoo.classic import tictactoe_v3
 from pettingzoo.test import api_test, parallel_api_test
 from pettingzoo.test.example_envs import generated_agents_parallel_v0
+from tests.environment.pettingzoo_toys import Bidding, Mortals, Rendezvous, Strangers
 
 from rl_framework import (
     ArgumentError,
@@ -19,13 +20,14 @@ from rl_framework import (
     StableBaselinesAgent,
     load_agent,
     record_video,
+    register_algorithm,
 )
+from rl_framework.agent.reinforcement import CustomAgent, CustomAlgorithm
 from rl_framework.environment import BatchedEnvironment, open_environments
 from rl_framework.environment.pettingzoo import ChangingAgents
 from rl_framework.errors import EnvironmentSourceError, RLFrameworkError, SpaceMismatchError
 from rl_framework.evaluation import MultiAgentResult
 from rl_framework.training import Callback, EpisodeEnded, Training
-from tests.environment.pettingzoo_toys import Bidding, Mortals, Rendezvous, Strangers
 
 PPO = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
 
@@ -110,7 +112,7 @@ def test_agents_that_nobody_knew_take_free_slots() -> None:
 
 
 def test_more_agents_than_slots_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="max_agents=1: .*'bird_1' has no slot"):
+    with pytest.raises(ArgumentError, match=r"max_agents=1: .*'bird_1' has no slot"):
         _transitions(open_environments(ChangingAgents(Strangers(), 1)), 5)
 
 
@@ -176,6 +178,40 @@ def test_a_masked_policy_learns_by_turns() -> None:
     result = agent.evaluate(Bidding(False, True), 6, seed=1)
     assert result.lengths.tolist() == [2] * 6
     assert result.team.returns.tolist() == [10 * (0 + 1 + 2) * 2 + 2 * 6] * 2
+
+
+class _Counts(CustomAlgorithm):
+    """Chooses 0, 1, 2, 0, ... and notes who was told what of which action."""
+
+    def __init__(self, observation_space: Any, action_space: Any) -> None:
+        super().__init__(observation_space, action_space)
+        self.chosen, self.told = 0, []
+
+    def choose_actions(self, observations: Any, deterministic: bool) -> Any:
+        self.chosen += 1
+        return np.full(len(observations), (self.chosen - 1) % 3)
+
+    def learn_from(self, transitions: Any) -> None:
+        seen = transitions.observations.astype(int).tolist()
+        self.told += [(agent, t, int(a)) for (agent, t), a in zip(seen, transitions.actions, strict=True)]
+
+    def get_state(self) -> dict[str, Any]:
+        return {"chosen": np.array(self.chosen)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.chosen = int(state["chosen"])
+
+
+def test_an_algorithm_of_ones_own_is_told_of_its_own_actions() -> None:
+    register_algorithm("counts_turns", _Counts)
+    world, agent = Bidding(die=False), CustomAgent("counts_turns")
+    agent.train(world, 18, seed=0, progress_bar=False)
+    told = agent.algorithm.told
+    assert len(told) == 18
+    turns = [(int(name[-1]), t, action) for name, t, action in world.turns]
+    assert Counter(told) == Counter(turns[: len(told)])
+    sequence = EpisodeSequence.collect(agent, Bidding(die=False), 3, seed=0)
+    assert sorted(sequence[i].actions.tolist() for i in range(3)) == [[0, 0], [1, 1], [2, 2]]
 
 
 def test_a_real_game_is_played_by_its_rules() -> None:

@@ -172,7 +172,7 @@ def test_group_rewards_are_added_or_told(tmp_path: Path) -> None:
             group = sent["group_reward"]
             assert info.get("group_reward", 0.0) == group
             assert step.rewards[slot] == pytest.approx(sent["reward"] + (group if where == "add" else 0.0))
-    assert group
+        assert sorted(sent["group_reward"] for sent in told.values()) == [0.0, 1.0, 2.0]
 
 
 def test_each_behaviour_has_an_agent_of_its_own(tmp_path: Path, minibatches: list[Any]) -> None:

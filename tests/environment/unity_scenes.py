@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tests.servers.unity import read_log, transitions_of, write_player
 
 __all__ = ["Scene", "Scenes"]
@@ -16,6 +17,7 @@ class Scene:
 
     def __init__(self, folder: Path, *arguments: Any) -> None:
         folder.mkdir(exist_ok=True)
+        np.random.seed(0)  # from which players get their seeds
         self.log_file = folder / "player.jsonl"
         self.path = write_player(folder / "Reach.x86_64", *arguments, log=self.log_file)
 

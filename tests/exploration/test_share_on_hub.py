@@ -23,7 +23,7 @@ def test_it_shares_and_fetches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert "(20 episodes)" in result
     files = repository.files
     assert {"README.md", "agent.zip", "learning_curve.png", "replay.mp4", "results.json"} <= set(files)
-    checkpoints = [f"checkpoints/checkpoint_{steps:012d}.zip" for steps in (6144, 8192)]
+    checkpoints = [f"checkpoints/checkpoint_{steps:012d}.zip" for steps in (3072, 4096)]
     assert [path for path in sorted(files) if path.startswith("checkpoints/")] == checkpoints
 
 

@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rl_framework.connector.spool import Item, Spool, SpoolInUseError
-from rl_framework.connector.spool_folder import spools_in
-from rl_framework.retry import RetryPolicy, call_with_retries, may_pass, retry_after, status_of
+from rl_framework.connector.spool import Item, Spool
+from rl_framework.retry import RetryPolicy, is_refused_altogether, may_pass, retry_after
 from rl_framework.secrecy import describe_error
 
-__all__ = ["Delivery", "Item", "is_refused_altogether", "sync"]
+__all__ = ["Deliver", "Delivery", "Item"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +28,6 @@ _PATIENCE_WITH_THREAD = 1.0
 """Seconds for which a thread is waited for that may be in the middle of a call to the service."""
 
 Deliver = Callable[[Item], object]
-
-
-def is_refused_altogether(error: Exception) -> bool:
-    """Tells whether a failure concerns everything that goes to a service: a wrong token, no such repository."""
-    return status_of(error) in (401, 403, 404)
 
 
 class Delivery:
@@ -49,7 +43,7 @@ class Delivery:
             hearing of it (`Item.attempts` is above 0 then): that must be harmless.
         spool: Folder to keep items in until they have arrived; made when the first one comes, removed when all have.
         is_transient: Whether a failure may pass by itself; None: `rl_framework.retry.may_pass`.
-        is_hopeless: Whether a failure concerns every item; None: `is_refused_altogether`.
+        is_hopeless: Whether a failure concerns every item; None: `rl_framework.retry.is_refused_altogether`.
         explain: Says what to do about a failure, without secrets; None: its type and message.
         retry: How soon it is tried again; its `attempts` do not count here, where nothing is given up.
         destination: Whom the items are for, as JSON-able data without secrets, by which a later process can tell.
@@ -326,63 +320,6 @@ class Delivery:
         self._spool = Spool(directory, parent.name, parent.destination)
 
 
-def sync(
-    spool: str | os.PathLike[str],
-    deliver: Deliver,
-    *,
-    what: str = "the delivery of what was left",
-    is_transient: Callable[[Exception], bool] | None = None,
-    explain: Callable[[Exception], str] | None = None,
-    policy: RetryPolicy | None = None,
-    wait: Callable[[float], object] = time.sleep,
-    destination: Mapping[str, Any] | None = None,
-) -> int:
-    """Delivers what earlier processes left in a spool and in those below it, oldest first, each item once.
-
-    Args:
-        spool: The folder, or one above.
-        deliver: As for `Delivery`.
-        what: For messages.
-        is_transient: As for `Delivery`.
-        explain: As for `Delivery`.
-        policy: How often and how soon each item is tried; None: the default policy.
-        wait: Waits for some seconds.
-        destination: Only spools for this destination are taken; None: all of them.
-
-    Returns:
-        How many items were delivered.
-
-    Raises:
-        ConnectorError: An item could not be delivered, or a spool is damaged. What was not delivered stays.
-    """
-    n_delivered = 0
-    for directory in spools_in(spool):
-        try:
-            queue = Spool(directory)
-        except SpoolInUseError as error:
-            logger.warning("%s", error)
-            continue
-        try:
-            if destination is not None and queue.destination != dict(destination):
-                continue
-            queue.reconsider()
-            while (item := queue.next()) is not None:
-                queue.begin(item)
-                call_with_retries(
-                    lambda item=item: deliver(item),  # type: ignore[misc]
-                    what=f"{what} ({queue.n_left} items are kept in {directory})",
-                    is_transient=is_transient,
-                    explain=explain,
-                    policy=policy,
-                    wait=wait,
-                )
-                queue.delivered(item)
-                n_delivered += 1
-        finally:
-            queue.close()
-    return n_delivered
-
-
 _deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 _is_exiting = False
 
@@ -396,88 +333,6 @@ def _drain_at_exit() -> None:
         if delivery.is_in_use:
             delivery.close(max(0.0, end - time.monotonic()))
         delivery.report()
-
-
-def _after_fork_in_child(self) -> None:
-    """Begins a spool of its own: the parent goes on with the other one."""
-    parent = self._spool
-    parent.forget_after_fork()
-    self._begin_anew()
-    directory = parent.directory / f"forked-{os.getpid()}"
-    self._spool = Spool(directory, parent.name, parent.destination)
-
-
-def sync(
-    spool: str | os.PathLike[str],
-    deliver: Deliver,
-    *,
-    what: str = "the delivery of what was left",
-    is_transient: Callable[[Exception], bool] | None = None,
-    explain: Callable[[Exception], str] | None = None,
-    policy: RetryPolicy | None = None,
-    wait: Callable[[float], object] = time.sleep,
-    destination: Mapping[str, Any] | None = None,
-) -> int:
-    """Delivers what earlier processes left in a spool and in those below it, oldest first, each item once.
-
-    Args:
-        spool: The folder, or one above.
-        deliver: As for `Delivery`.
-        what: For messages.
-        is_transient: As for `Delivery`.
-        explain: As for `Delivery`.
-        policy: How often and how soon each item is tried; None: the default policy.
-        wait: Waits for some seconds.
-        destination: Only spools for this destination are taken; None: all of them.
-
-    Returns:
-        How many items were delivered.
-
-    Raises:
-        ConnectorError: An item could not be delivered, or a spool is damaged. What was not delivered stays.
-    """
-    n_delivered = 0
-    for directory in spools_in(spool):
-        try:
-            queue = Spool(directory)
-        except SpoolInUseError as error:
-            logger.warning("%s", error)
-            continue
-        try:
-            if destination is not None and queue.destination != dict(destination):
-                continue
-            queue.reconsider()
-            while (item := queue.next()) is not None:
-                queue.begin(item)
-                call_with_retries(
-                    lambda item=item: deliver(item),  # type: ignore[misc]
-                    what=f"{what} ({queue.n_left} items are kept in {directory})",
-                    is_transient=is_transient,
-                    explain=explain,
-                    policy=policy,
-                    wait=wait,
-                )
-                queue.delivered(item)
-                n_delivered += 1
-        finally:
-            queue.close()
-    return n_delivered
-
-
-_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
-_is_exiting = False
-
-
-@atexit.register
-def _drain_at_exit() -> None:
-    global _is_exiting
-    _is_exiting = True
-    end = time.monotonic() + _PATIENCE_AT_EXIT
-    for delivery in list(_deliveries):
-        if delivery.is_open:
-            delivery.drain(max(0.0, end - time.monotonic()))
-        if delivery.n_left:
-            delivery.report()
 
 
 def _after_fork_in_child() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rl_framework.connector.base import Connector
-from rl_framework.connector.delivery import Delivery, Item, sync
+from rl_framework.connector.delivery import Delivery, Item
+from rl_framework.connector.leftovers import sync
 from rl_framework.errors import ConnectorError
 from rl_framework.retry import RetryPolicy, may_pass
 from rl_framework.secrecy import describe_error

@@ -28,7 +28,8 @@ class _Port(MultiSlotAdapter):
     def __init__(self, group: Group, world: GroupedWorld) -> None:
         self.n_slots = group.n_slots
         self.observation_space, self.action_space = group.observation_space, group.action_space
-        self.metadata, self.render_mode = dict(world.metadata), world.render_mode
+        self.metadata = dict(world.metadata)  # type: ignore[misc]  # each world has its own
+        self.render_mode = world.render_mode
         self.agents = group.agents
         self.arrived: Any = None
 
@@ -161,8 +162,10 @@ class JointEnvironment(BatchedEnvironment):
         def advance(index: int) -> dict[str, SlotStep]:
             return self.worlds[index].step_groups({name: chosen[name][index] for name in self.groups})
 
-        brought = map(advance, range(self.num_envs)) if self._threads is None else self._threads.map(
-            advance, range(self.num_envs)
+        brought = (
+            map(advance, range(self.num_envs))
+            if self._threads is None
+            else self._threads.map(advance, range(self.num_envs))
         )
         for index, (world, steps) in enumerate(zip(self.worlds, brought, strict=True)):
             for name, ports in self._ports.items():

@@ -57,7 +57,7 @@ class GroupTraining(Training):
         self.resumed = whole.resumed
 
     @property
-    def stop_reason(self) -> str | None:  # type: ignore[override]
+    def stop_reason(self) -> str | None:
         """Why the training of all groups is to stop early, or None."""
         return self._whole.stop_reason
 

@@ -33,16 +33,16 @@ __all__ = ["MultiAgent"]
 class MultiAgent(RLAgent):
     """Agents that are trained in one world, one policy for each group, each with its own algorithm and spaces.
 
-    `multi["prey"]` is the agent of a group: it can be saved, loaded, uploaded and exported like any other. A timestep is
-    a step of one world, however many agents act in it; each group's agent counts its own.
+    `multi["prey"]` is the agent of a group: it can be saved, loaded, uploaded and exported like any other. A timestep
+    is a step of one world, however many agents act in it; each group's agent counts its own.
 
     A group's training ends with the rollout in which `total_timesteps` are reached. Checkpoints are written where no
     rollout of any group is open: at common multiples of their `n_steps`. Resuming keeps weights, optimizers, replay
     buffers and random states, and begins new episodes: worlds of several agents are not replayed.
 
     Args:
-        groups: The agent of each group: an agent that learns by reinforcement, or, for a frozen group, any that has been
-            trained. Each group has an agent of its own.
+        groups: The agent of each group: an agent that learns by reinforcement, or, for a frozen group, any that has
+            been trained. Each group has an agent of its own.
         agents: Names of the agents in a group, for groups that are not found by name: the group "prey" has the agents
             "prey", "prey_0", "prey_1" and so on.
         frozen: Names of groups that act and do not learn, such as a fixed opponent.
@@ -129,7 +129,8 @@ class MultiAgent(RLAgent):
         listed = [group for group, names in self._named.items() if agent in names]
         found = listed or [group for group in (agent, group_of(agent)) if group in self._agents]
         if not found:
-            raise UnknownNameError("agent", agent, [*self._agents, *(n for names in self._named.values() for n in names)])
+            known = [name for names in self._named.values() for name in names]
+            raise UnknownNameError("agent", agent, [*self._agents, *known])
         return found[0]
 
     # Acting
@@ -145,7 +146,11 @@ class MultiAgent(RLAgent):
 
     def optimizers(self) -> dict[str, Any]:
         """Returns those of all learning groups, as "prey/policy"."""
-        return {f"{name}/{key}": each for name, agent in self.learning.items() for key, each in agent.optimizers().items()}
+        return {
+            f"{name}/{key}": optimizer
+            for name, agent in self.learning.items()
+            for key, optimizer in agent.optimizers().items()
+        }
 
     def choose_action(
         self,
@@ -270,15 +275,11 @@ class MultiAgent(RLAgent):
         Returns:
             By group, one episode for each agent and episode of the world.
         """
-        return collect_by_group(
-            self, environment, n_episodes, seed, deterministic, n_environments, environment_kwargs
-        )
+        return collect_by_group(self, environment, n_episodes, seed, deterministic, n_environments, environment_kwargs)
 
     # Training
 
-    def open_training_environments(
-        self, asked: TrainingArguments, vectorization: str, fresh: bool
-    ) -> JointEnvironment:
+    def open_training_environments(self, asked: TrainingArguments, vectorization: str, fresh: bool) -> JointEnvironment:
         """Opens the worlds to train in."""
         if vectorization not in ("auto", "adapter"):
             raise ArgumentError(

@@ -266,6 +266,7 @@ class CustomAgent(RLAgent):
             training.boundary(self._timesteps)
             actions = algorithm.choose_actions(observations, deterministic=False)
             step = batch.step_slots(actions)
+            actions = actions if step.actions is None else step.actions  # of those who are told only now
             self._timesteps += int(step.acted.sum())
             remaining = max(0.0, 1.0 - (self._timesteps - start) / length)
             metrics = algorithm.learn_from(_transitions(batch, observations, actions, step, remaining))

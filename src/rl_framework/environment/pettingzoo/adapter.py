@@ -38,7 +38,7 @@ class PettingZooAdapter(MultiSlotAdapter):
         module = sys.modules.get("pettingzoo.utils.env")
         return module is not None and isinstance(source, module.AECEnv | module.ParallelEnv)
 
-    def setup(self, source: Any, max_agents: int | None = None) -> None:
+    def setup(self, source: Any, max_agents: int | None = None) -> None:  # type: ignore[override]
         """Makes a slot for every possible agent.
 
         Args:
@@ -66,7 +66,7 @@ class PettingZooAdapter(MultiSlotAdapter):
         self._world = PettingZooWorld(source, names)
         self.groups = self._world.groups
         environment = self._world.environment
-        self.metadata = dict(getattr(environment, "metadata", None) or {})
+        self.metadata = dict(getattr(environment, "metadata", None) or {})  # type: ignore[misc]  # each has its own
         self.render_mode = getattr(environment, "render_mode", None)
 
     @property

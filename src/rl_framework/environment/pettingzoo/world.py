@@ -94,8 +94,6 @@ class PettingZooWorld:
             raise RLFrameworkError(f"{self.environment} has no agents after its reset")
         self._asked = list(moment.asked)
         return moment
-        self._asked = list(moment.asked)
-        return moment
 
     def _tell(self, steps: dict[str, SlotStep], agent: Any, outcome: Outcome) -> None:
         name, slot = self._seats.seat(agent)

@@ -80,6 +80,7 @@ class ActingModule(nn.Module):
         observation_space: As given.
         action_space: As given.
         policy: As given, in evaluation mode.
+        single_precision: Whether to normalise without numbers of double precision, for runtimes that have none.
     """
 
     low: Tensor
@@ -95,6 +96,7 @@ class ActingModule(nn.Module):
     ) -> None:
         super().__init__()
         self._extractor = extractor
+        self.single_precision = False
         self.observation_space = observation_space
         self.action_space = action_space
         self.policy = policy
@@ -138,7 +140,7 @@ class ActingModule(nn.Module):
         Returns:
             Actions, shape `(batch, *action_space.shape)`, in the type that `predict` gives.
         """
-        return self._to_environment(self.policy._predict(self._prepare(observation), deterministic=True))
+        return self.to_environment(self.policy._predict(self.prepare(observation), deterministic=True))
 
     def example(self, batch_size: int) -> tuple[Any, ...]:
         """Returns arguments for `forward` (zeros) of this batch size."""
@@ -153,7 +155,8 @@ class ActingModule(nn.Module):
     def _parts(self) -> dict[str, spaces.Space[Any]]:
         return parts_of(self.observation_space)
 
-    def _prepare(self, observation: Any) -> Any:
+    def prepare(self, observation: Any) -> Any:
+        """Makes of an observation of the environment what the policy takes."""
         if self._extractor is not None:
             observation = self._preprocess(self._extractor, observation)
         if self._is_dict:
@@ -177,15 +180,22 @@ class ActingModule(nn.Module):
 
     def _prepare_part(self, observation: Tensor, key: str) -> Tensor:
         if key in self._statistics:
-            index = self._statistics[key]
-            # In double precision, as NumPy does it: single precision would lose large means.
-            scaled = (observation.double() - getattr(self, f"mean_{index}")) / getattr(self, f"scale_{index}")
-            observation = scaled.clamp(-self._clip, self._clip).float()
+            observation = self._normalise(observation, self._statistics[key])
         if self._channels_last[key]:
             observation = observation.permute(0, 3, 1, 2)
         return observation.reshape(-1, *self._shapes[key])
 
-    def _to_environment(self, actions: Tensor) -> Tensor:
+    def _normalise(self, observation: Tensor, index: int) -> Tensor:
+        mean, scale = getattr(self, f"mean_{index}"), getattr(self, f"scale_{index}")
+        if not self.single_precision:
+            # In double precision, as NumPy does it: single precision would lose large means.
+            return ((observation.double() - mean) / scale).clamp(-self._clip, self._clip).float()
+        nearest = mean.float()  # what it leaves of the mean is subtracted afterwards, so that little is lost
+        centred = observation.float() - nearest - (mean - nearest).float()
+        return (centred / scale.float()).clamp(-self._clip, self._clip)
+
+    def to_environment(self, actions: Tensor) -> Tensor:
+        """Brings the policy's actions to the shape and the bounds of the environment's."""
         actions = actions.reshape(-1, *self._action_shape)
         if not self._continuous:
             return actions
@@ -208,12 +218,12 @@ class MaskableActingModule(ActingModule):
         Returns:
             Actions, shape `(batch, *action_space.shape)`.
         """
-        prepared = self._prepare(observation)
+        prepared = self.prepare(observation)
         if action_masks is not None:
             first = next(iter(prepared.values())) if isinstance(prepared, dict) else prepared
             action_masks = action_masks & torch.ones((first.shape[0], 1), dtype=torch.bool)
         actions = self.policy._predict(prepared, deterministic=True, action_masks=action_masks)
-        return self._to_environment(actions)
+        return self.to_environment(actions)
 
     def example(self, batch_size: int) -> tuple[Any, ...]:
         """Returns arguments for `forward` (zeros, nothing masked) of this batch size."""
@@ -238,7 +248,7 @@ class RecurrentActingModule(ActingModule):
     """Acts with the memory of an LSTM, one step at a time."""
 
     def forward(  # type: ignore[override]
-        self, observation: Any, state_h: Tensor, state_c: Tensor, episode_starts: Tensor
+        self, observation: Any, state_h: Tensor, state_c: Tensor, episode_starts: Tensor | None = None
     ) -> Any:
         """Acts.
 
@@ -247,20 +257,22 @@ class RecurrentActingModule(ActingModule):
             state_h: Hidden state after the step before, float32, shape `(layers, batch, hidden)`; zeros at first.
             state_c: Cell state, likewise.
             episode_starts: Whose episode begins with this observation, bool, shape `(batch,)`: the state of those
-                is taken for zeros.
+                is taken for zeros. None: nobody's.
 
         Returns:
             Actions of shape `(batch, *action_space.shape)`, the next hidden state and the next cell state.
         """
         policy = self.policy
         # The actor-critic's own method would also extract the features of the critic.
-        features = BaseModel.extract_features(policy, self._prepare(observation), policy.pi_features_extractor)
-        going_on = (~episode_starts).to(torch.float32).reshape(1, -1, 1)
+        features = BaseModel.extract_features(policy, self.prepare(observation), policy.pi_features_extractor)
+        if episode_starts is not None:
+            going_on = (~episode_starts).to(torch.float32).reshape(1, -1, 1)
+            state_h, state_c = going_on * state_h, going_on * state_c
         # As the library's `_process_sequence` for sequences of one step, without its branches on what the data hold.
-        output, (next_h, next_c) = policy.lstm_actor(features.unsqueeze(0), (going_on * state_h, going_on * state_c))
+        output, (next_h, next_c) = policy.lstm_actor(features.unsqueeze(0), (state_h, state_c))
         latent = policy.mlp_extractor.forward_actor(output.squeeze(0))
         actions = policy._get_action_dist_from_latent(latent).get_actions(deterministic=True)
-        return self._to_environment(actions), next_h, next_c
+        return self.to_environment(actions), next_h, next_c
 
     def example(self, batch_size: int) -> tuple[Any, ...]:
         """Returns arguments for `forward` (zeros) of this batch size."""

@@ -56,7 +56,7 @@ __all__ = ["export_program", "input_names", "output_names", "save_as_onnx", "sav
 _OLDEST_OPSET = 18
 _LARGEST_ONNX = 2_000_000_000
 """Bytes of weights in one file; Protocol Buffers end at two gibibytes."""
-_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
 """Of the largest value. Rounding stays below 1e-5 in ordinary networks, and grows with the weights of others."""
 _STATES = ("state_h", "state_c")
 _Outputs = list[NDArray[Any]]
@@ -88,14 +88,14 @@ def save_as_onnx(agent: Any, path: str | os.PathLike[str], opset: int = _OLDEST_
     import onnx
     import onnx_ir.passes.common
 
-    module = _module_of(agent)
+    module = module_of(agent)
     size = sum(tensor.nbytes for tensor in module.state_dict().values())
     if size > _LARGEST_ONNX:
         raise ArgumentError(
             "agent", agent, f"has {size / 1e9:.1f} GB of weights, and ONNX holds 2 GB", "Use save_as_torch_export."
         )
     program = _exported(module, agent)
-    with _explained(agent, "ONNX"), _quiet():
+    with explained(agent, "ONNX"), without_chatter():
         converted = torch.onnx.export(
             program,
             input_names=input_names(module),
@@ -114,7 +114,7 @@ def save_as_onnx(agent: Any, path: str | os.PathLike[str], opset: int = _OLDEST_
         # An input with an initializer may be left out (ONNX IR 4 and newer).
         unmasked = np.ones((1, module.mask_size), np.bool_)
         model.graph.initializer.append(onnx.numpy_helper.from_array(unmasked, "action_masks"))
-    for name, value in _metadata(agent).items():
+    for name, value in metadata_of(agent).items():
         model.metadata_props.add(key=name, value=value)
     with written_whole(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
@@ -142,7 +142,7 @@ def export_program(agent: Any) -> torch.export.ExportedProgram:
         NotTrainedError: The agent has no model yet.
         ArgumentError: The policy does something that cannot be exported.
     """
-    return _exported(_module_of(agent), agent)
+    return _exported(module_of(agent), agent)
 
 
 def save_as_torch_export(agent: Any, path: str | os.PathLike[str]) -> Path:
@@ -161,15 +161,15 @@ def save_as_torch_export(agent: Any, path: str | os.PathLike[str]) -> Path:
         NotTrainedError: The agent has no model yet.
         ArgumentError: The policy does something that cannot be exported, or acts differently when exported.
     """
-    module = _module_of(agent)
+    module = module_of(agent)
     program = _exported(module, agent)
     runner = program.module()
     _check_acts_alike(
         agent, module, lambda arguments: [leaf.numpy() for leaf in tree_leaves(runner(*arguments))], "torch.export"
     )
     # An open file, because torch wants its own ending on a name.
-    with written_whole(path) as temporary, _quiet(), temporary.open("wb") as file:
-        torch.export.save(program, file, extra_files=_metadata(agent))
+    with written_whole(path) as temporary, without_chatter(), temporary.open("wb") as file:
+        torch.export.save(program, file, extra_files=metadata_of(agent))
     return Path(path)
 
 
@@ -192,7 +192,7 @@ def output_names(module: ActingModule) -> list[str]:
     return ["action", *(f"next_{name}" for name in _STATES if isinstance(module, RecurrentActingModule))]
 
 
-def _module_of(agent: Any) -> ActingModule:
+def module_of(agent: Any) -> ActingModule:
     return acting_module(
         agent.algorithm, agent.observation_space, agent.action_space, agent.normaliser, agent.features_extractor
     )
@@ -203,7 +203,7 @@ def _exported(module: ActingModule, agent: Any) -> torch.export.ExportedProgram:
     axes = tree_map(lambda axis: {axis: batch}, module.batch_axes())
     axes = dict(zip(_arguments_of_forward(module), axes, strict=True))
     # Three, because torch takes a size of one for a constant and could mistake two for one of another axis.
-    with _explained(agent, "torch.export"), _quiet(), torch.no_grad():
+    with explained(agent, "torch.export"), without_chatter(), torch.no_grad():
         program = torch.export.export(module, module.example(3), dynamic_shapes=axes)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names folders of this machine, and would go into the file
@@ -216,7 +216,7 @@ def _arguments_of_forward(module: ActingModule) -> list[str]:
 
 
 @contextmanager
-def _explained(agent: Any, form: str) -> Iterator[None]:
+def explained(agent: Any, form: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -232,7 +232,7 @@ def _explained(agent: Any, form: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Silences what torch says about its own workings; errors are raised as ever.
 
     Distributions check their arguments by branching on them, which cannot be exported.
@@ -258,7 +258,7 @@ def _name_batch_axis(model: Any) -> None:
                 axis.dim_param = "batch"
 
 
-def _metadata(agent: Any) -> dict[str, str]:
+def metadata_of(agent: Any) -> dict[str, str]:
     return {
         "algorithm": agent.algorithm_class.__name__,
         "observation_space": json.dumps(encode_space(agent.observation_space, "observation_space")),
@@ -277,7 +277,7 @@ def _check_acts_alike(agent: Any, module: ActingModule, run: Callable[[tuple[Any
         ArgumentError: They differ.
     """
     size = 8
-    observations = _sampled(agent.observation_space, size)
+    observations = sampled_observations(agent.observation_space, size)
     arguments = list(module.example(size))
     arguments[0] = tree_map(torch.from_numpy, observations)
     state = None
@@ -290,7 +290,7 @@ def _check_acts_alike(agent: Any, module: ActingModule, run: Callable[[tuple[Any
     expected = [wanted, *(next_state if isinstance(module, RecurrentActingModule) else ())]
     for name, one, other in zip(output_names(module), found, expected, strict=True):
         other = np.asarray(other)
-        tolerance = _TOLERANCE * max(1.0, float(np.abs(other).max(initial=0.0))) if other.dtype.kind == "f" else 0.0
+        tolerance = TOLERANCE * max(1.0, float(np.abs(other).max(initial=0.0))) if other.dtype.kind == "f" else 0.0
         # A diverged agent acts with NaN, in any form.
         if one.shape != other.shape or not np.allclose(one, other, rtol=0.0, atol=tolerance, equal_nan=True):
             raise ArgumentError(
@@ -298,7 +298,7 @@ def _check_acts_alike(agent: Any, module: ActingModule, run: Callable[[tuple[Any
             )
 
 
-def _sampled(space: spaces.Space[Any], size: int) -> Any:
+def sampled_observations(space: spaces.Space[Any], size: int) -> Any:
     """Draws observations from a copy of a space, so that its own random stream stays where it is."""
     source = copy.deepcopy(space)
     source.seed(0)

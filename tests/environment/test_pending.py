@@ -12,6 +12,7 @@ from stable_baselines3 import PPO
 from tests.environment.toys import Crowd, CrowdAdapter
 
 from rl_framework import EpisodeSequence, registry
+from rl_framework.agent.imitation.interactive.collection import EpisodeCollection
 from rl_framework.agent.reinforcement import StableBaselinesAgent
 from rl_framework.environment import MultiSlotAdapter, SlotStep, open_environments
 from rl_framework.errors import RLFrameworkError
@@ -152,6 +153,26 @@ def test_episodes_have_the_actions_that_were_taken() -> None:
             assert float(episode.actions[step, 0]) == pytest.approx(action, abs=1e-4)
             assert episode.rewards[step] == 10 * observations[step, 0] + step
         assert (episode.terminated, episode.truncated) == (end == "terminated", end == "truncated")
+
+
+def test_an_expert_is_taken_at_its_first_word() -> None:
+    """It is asked again while others decide, and may say something else then."""
+    world, said = Slow(), 0
+
+    def choose(observations: Any, state: Any, starts: Any) -> Any:
+        nonlocal said
+        said += 1
+        actions = np.full((world.n_slots, 1), said / 1000, np.float32)
+        return actions, actions, None
+
+    collection = EpisodeCollection(open_environments(world), choose, 0, 9)
+    collection.run(0, lambda step: True)
+    assert {int(episode.observations[0][0]) for episode in collection.episodes} == {0, 1, 2}
+    for episode in collection.episodes:
+        observations: Any = episode.observations
+        for step in range(len(episode)):
+            action, _ = world.taken[tuple(map(int, observations[step]))]
+            assert float(episode.actions[step, 0]) == pytest.approx(action, abs=1e-5)
 
 
 def test_nobody_is_told_twice() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pettingzoo.classic import tictactoe_v3
 from stable_baselines3.common.callbacks import BaseCallback
 from tests.agent.multi_agent.samples import DQN, PPO, by_chance, two_of_a_kind, unlike
-from tests.environment.pettingzoo_toys import Bidding, Mortals
+from tests.environment.pettingzoo_toys import Bidding, Mortals, Strangers
 
 from rl_framework import (
     ArgumentError,
@@ -25,6 +26,7 @@ from rl_framework import (
 )
 from rl_framework.agent.multi_agent import GroupEvent
 from rl_framework.bundle import read_bundle, write_bundle
+from rl_framework.environment.pettingzoo import ChangingAgents
 from rl_framework.errors import (
     EnvironmentSourceError,
     NotTrainedError,
@@ -108,6 +110,47 @@ def test_groups_whose_agents_die_end_with_all() -> None:
     assert multi.num_timesteps == 64
     lived = [sum(1 for number, _, _ in world.happened if number in group) for group in ([0], [1, 2])]
     assert [multi["short"].num_timesteps, multi["long"].num_timesteps] == lived
+
+
+def test_exactly_its_own_transitions_reach_each_group() -> None:
+    groups = {"few": [0], "many": [1, 2]}
+    multi = MultiAgent(
+        {name: StableBaselinesAgent("dqn", {**DQN, "learning_starts": 500}) for name in groups},
+        {name: [f"agent_{number}" for number in numbers] for name, numbers in groups.items()},
+    )
+    world = Mortals(quiet=True)
+    multi.train(world, 60, seed=0, progress_bar=False)
+    for name, numbers in groups.items():
+        buffer = multi[name].algorithm.replay_buffer
+        stored = [tuple(map(int, row)) for row in buffer.observations[: buffer.pos, 0]]
+        assert stored == [each for each in world.happened if each[0] in numbers]
+
+
+def test_agents_that_nobody_knew_in_a_group() -> None:
+    world = Strangers()
+    multi = MultiAgent({"bird": by_chance()})
+    multi.train(ChangingAgents(world, 2), 24, seed=0, progress_bar=False)
+    assert multi["bird"].num_timesteps == len(world.happened)
+
+
+def test_masks_reach_the_group_that_uses_them() -> None:
+    masked = {"n_steps": 32, "batch_size": 16, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
+    multi = MultiAgent(
+        {name: StableBaselinesAgent("maskable_ppo", masked) for name in ("first", "second")},
+        {"first": ["player_1"], "second": ["player_2"]},
+    )
+    multi.train(tictactoe_v3.env, 64, n_environments=2, seed=0, progress_bar=False)
+    result = multi.evaluate(tictactoe_v3.env, 6, seed=0)
+    assert set(result.returns) == {0.0}, "an illegal move would cost its player alone"
+    assert set(result.groups["first"].returns) <= {-1.0, 0.0, 1.0}
+    world = tictactoe_v3.env()
+    world.reset(seed=0)
+    seen = world.observe("player_1")
+    mask = np.arange(9) == 4
+    assert multi.choose_action({"player_1": seen["observation"]}, action_masks={"player_1": mask}) == {"player_1": 4}
+    unmasked = MultiAgent({"left": StableBaselinesAgent("maskable_ppo", masked), "right": by_chance()})
+    with pytest.raises(ArgumentError, match="these environments have none"):
+        unmasked.train(unlike, 8, **ARGUMENTS)
 
 
 def test_agents_that_take_turns() -> None:
@@ -306,6 +349,10 @@ def test_a_film_of_all(trained: MultiAgent, tmp_path: Path) -> None:
     path = tmp_path / "all.gif"
     record_video(trained, lambda: unlike(render_mode="rgb_array"), path, 6, seed=0, show_progress=False)
     assert path.stat().st_size > 0
+    connector = LocalConnector(tmp_path / "runs")
+    trained.upload(connector, video_recording_environment=lambda: unlike(render_mode="rgb_array"))
+    assert isinstance(load_agent(connector.directory / "agent.zip"), MultiAgent)
+    assert list(connector.directory.glob("replay.*"))
 
 
 def test_one_bundle_for_all_and_one_for_each(trained: MultiAgent, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ class EpisodeCollection:
         self._batch, self._choose = batch, choose
         self._minimum_steps, self._minimum_episodes = minimum_steps, minimum_episodes
         self._recorders: dict[int, EpisodeRecorder] = {}
+        self._waiting: dict[int, NDArray[Any]] = {}
         self._counted_steps = self._counted_episodes = 0
         self.episodes: list[Episode] = []
 
@@ -71,14 +72,18 @@ class EpisodeCollection:
         empty_for = 0
         while active.any():
             recorded, done, state = self._choose(observations, state, starts)
+            asked = batch.present.copy()
             step = batch.step_slots(done)
+            waits = np.zeros_like(asked) if step.pending is None else step.pending
+            for slot in map(int, np.flatnonzero(waits & asked)):
+                self._waiting[slot] = np.array(recorded[slot])
             ended = (step.terminated | step.truncated) & step.acted
             self._record(observations, recorded, step, ended, active)
             if not on_step(step):
                 return
             if self._counted_steps >= self._minimum_steps and self._counted_episodes >= self._minimum_episodes:
-                active &= ~ended & step.present
-            starts = ended | ~step.acted
+                active &= ~ended & (step.present | waits)
+            starts = (ended | ~step.acted) & ~waits
             observations = step.observations
             empty_for = 0 if step.acted.any() else empty_for + 1
             if empty_for > _PATIENCE:
@@ -101,7 +106,8 @@ class EpisodeCollection:
             else:
                 shown = batch.observation_of(step.observations, slot)
             recorder = self._recorders[slot]
-            recorder.add(np.array(recorded[slot]), step.rewards[slot], shown, {})
+            action = self._waiting.pop(slot, recorded[slot])  # what was said when the slot was asked
+            recorder.add(np.array(action), step.rewards[slot], shown, {})
             if ended[slot]:
                 del self._recorders[slot]
                 episode = recorder.finish(bool(step.terminated[slot]), bool(step.truncated[slot]))

@@ -80,7 +80,6 @@ class ActingModule(nn.Module):
         observation_space: As given.
         action_space: As given.
         policy: As given, in evaluation mode.
-        single_precision: Whether to normalise without numbers of double precision, for runtimes that have none.
     """
 
     low: Tensor
@@ -96,7 +95,6 @@ class ActingModule(nn.Module):
     ) -> None:
         super().__init__()
         self._extractor = extractor
-        self.single_precision = False
         self.observation_space = observation_space
         self.action_space = action_space
         self.policy = policy
@@ -155,6 +153,11 @@ class ActingModule(nn.Module):
     def _parts(self) -> dict[str, spaces.Space[Any]]:
         return parts_of(self.observation_space)
 
+    @property
+    def preprocesses(self) -> bool:
+        """Whether a stage of the user's own comes first."""
+        return self._extractor is not None
+
     def prepare(self, observation: Any) -> Any:
         """Makes of an observation of the environment what the policy takes."""
         if self._extractor is not None:
@@ -187,12 +190,21 @@ class ActingModule(nn.Module):
 
     def _normalise(self, observation: Tensor, index: int) -> Tensor:
         mean, scale = getattr(self, f"mean_{index}"), getattr(self, f"scale_{index}")
-        if not self.single_precision:
-            # In double precision, as NumPy does it: single precision would lose large means.
-            return ((observation.double() - mean) / scale).clamp(-self._clip, self._clip).float()
-        nearest = mean.float()  # what it leaves of the mean is subtracted afterwards, so that little is lost
-        centred = observation.float() - nearest - (mean - nearest).float()
-        return (centred / scale.float()).clamp(-self._clip, self._clip)
+        # In the precision of the mean, which is double, as NumPy does it: single precision would lose large means.
+        centred = observation.to(mean.dtype) - mean
+        if mean.dtype != torch.float64:
+            centred = centred - getattr(self, f"rest_{index}")
+        return (centred / scale).clamp(-self._clip, self._clip).float()
+
+    def use_single_precision(self) -> None:
+        """Does without numbers of double precision, for runtimes that have none.
+
+        What single precision leaves of a mean is subtracted afterwards, so that little is lost.
+        """
+        for index in self._statistics.values():
+            mean = getattr(self, f"mean_{index}")
+            self.register_buffer(f"rest_{index}", (mean - mean.float()).float())
+        self.float()
 
     def to_environment(self, actions: Tensor) -> Tensor:
         """Brings the policy's actions to the shape and the bounds of the environment's."""

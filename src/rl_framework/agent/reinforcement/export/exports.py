@@ -37,6 +37,29 @@ class Exports:
 
         return save_as_onnx(self, path, opset)
 
+    def save_for_unity(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Writes the acting part as the ONNX file that Unity's ML-Agents takes for a model.
+
+        Names, shapes and layout are ML-Agents' own; see `rl_framework.agent.reinforcement.export.unity`.
+
+        Args:
+            path: Where to; ".onnx" is what Unity imports.
+            options: `opset`, `channels_first`, `hybrid_actions`; see
+                `rl_framework.agent.reinforcement.export.unity.save_for_unity`.
+
+        Returns:
+            The path.
+
+        Raises:
+            NotTrainedError: The agent has no model yet.
+            MissingExtraError: The extra "onnx" is not installed.
+            UnsupportedSpaceError: The observations or actions are none that a behaviour in Unity can have.
+            ArgumentError: A part of the agent cannot be exported.
+        """
+        from rl_framework.agent.reinforcement.export.unity import save_for_unity
+
+        return save_for_unity(self, path, **options)
+
     def export_program(self) -> torch.export.ExportedProgram:
         """Returns the acting part as a `torch.export` program; see `save_as_onnx`."""
         from rl_framework.agent.reinforcement.export.programs import export_program

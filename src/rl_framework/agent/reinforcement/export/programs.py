@@ -51,12 +51,24 @@ from rl_framework.bundle import encode_space
 from rl_framework.errors import ArgumentError, RLFrameworkError, require_extra
 from rl_framework.whole_file import written_whole
 
-__all__ = ["export_program", "input_names", "output_names", "save_as_onnx", "save_as_torch_export"]
+__all__ = [
+    "LARGEST_DIFFERENCE",
+    "explained",
+    "export_program",
+    "input_names",
+    "metadata_of",
+    "module_of",
+    "output_names",
+    "sampled_observations",
+    "save_as_onnx",
+    "save_as_torch_export",
+    "without_chatter",
+]
 
 _OLDEST_OPSET = 18
 _LARGEST_ONNX = 2_000_000_000
 """Bytes of weights in one file; Protocol Buffers end at two gibibytes."""
-TOLERANCE = 1e-3
+LARGEST_DIFFERENCE = 1e-3
 """Of the largest value. Rounding stays below 1e-5 in ordinary networks, and grows with the weights of others."""
 _STATES = ("state_h", "state_c")
 _Outputs = list[NDArray[Any]]
@@ -193,6 +205,7 @@ def output_names(module: ActingModule) -> list[str]:
 
 
 def module_of(agent: Any) -> ActingModule:
+    """Returns the acting part of an agent with a model."""
     return acting_module(
         agent.algorithm, agent.observation_space, agent.action_space, agent.normaliser, agent.features_extractor
     )
@@ -217,6 +230,11 @@ def _arguments_of_forward(module: ActingModule) -> list[str]:
 
 @contextmanager
 def explained(agent: Any, form: str) -> Iterator[None]:
+    """Says which policy could not be written, and as what, if something in the block fails.
+
+    Raises:
+        ArgumentError: Something failed.
+    """
     try:
         yield
     except Exception as error:
@@ -259,6 +277,7 @@ def _name_batch_axis(model: Any) -> None:
 
 
 def metadata_of(agent: Any) -> dict[str, str]:
+    """Returns what a file tells about an agent: algorithm, spaces and versions of libraries."""
     return {
         "algorithm": agent.algorithm_class.__name__,
         "observation_space": json.dumps(encode_space(agent.observation_space, "observation_space")),
@@ -290,7 +309,9 @@ def _check_acts_alike(agent: Any, module: ActingModule, run: Callable[[tuple[Any
     expected = [wanted, *(next_state if isinstance(module, RecurrentActingModule) else ())]
     for name, one, other in zip(output_names(module), found, expected, strict=True):
         other = np.asarray(other)
-        tolerance = TOLERANCE * max(1.0, float(np.abs(other).max(initial=0.0))) if other.dtype.kind == "f" else 0.0
+        tolerance = (
+            LARGEST_DIFFERENCE * max(1.0, float(np.abs(other).max(initial=0.0))) if other.dtype.kind == "f" else 0.0
+        )
         # A diverged agent acts with NaN, in any form.
         if one.shape != other.shape or not np.allclose(one, other, rtol=0.0, atol=tolerance, equal_nan=True):
             raise ArgumentError(

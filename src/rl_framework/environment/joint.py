@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 
 from rl_framework.environment.adapter import AdaptedSlots, MultiSlotAdapter
 from rl_framework.environment.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep

@@ -12,11 +12,12 @@ import torch
 from pettingzoo.classic import tictactoe_v3
 from stable_baselines3.common.callbacks import BaseCallback
 from tests.agent.multi_agent.samples import DQN, PPO, by_chance, two_of_a_kind, unlike
-from tests.environment.pettingzoo_toys import Bidding, Mortals, Strangers
+from tests.environment.pettingzoo_toys import Bidding, Mortals, Rendezvous, Strangers
 
 from rl_framework import (
     ArgumentError,
     BundleError,
+    EpisodeSequence,
     ImitationAgent,
     LocalConnector,
     MultiAgent,
@@ -484,3 +485,5 @@ class _Sb3Callback(BaseCallback):
 def test_what_acts_needs_observations_by_group(trained: MultiAgent) -> None:
     with pytest.raises(ArgumentError, match="mapping of the groups"):
         trained.predict(np.zeros((2, 3)))
+    with pytest.raises(ArgumentError, match="Use its own train, evaluate and collect"):
+        EpisodeSequence.collect(trained, Rendezvous, 2)

@@ -247,8 +247,15 @@ class MultiAgent(RLAgent):
 
         Raises:
             SpaceMismatchError: One has others.
+            ArgumentError: The environments were not opened by `open_environments`.
         """
-        assert isinstance(batch, JointEnvironment)  # as `open_environments` returns it
+        if not isinstance(batch, JointEnvironment):
+            raise ArgumentError(
+                argument,
+                batch,
+                "was opened for one policy, and a MultiAgent has several",
+                "Use its own train, evaluate and collect, or one of its agents: multi['prey'].",
+            )
         for name, agent in self._agents.items():
             agent.check_spaces(batch.groups[name], argument)
 

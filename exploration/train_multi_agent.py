@@ -15,8 +15,8 @@ from mpe2 import simple_tag_v3
 
 from rl_framework import LocalConnector, MultiAgent, StableBaselinesAgent
 
-PARAMETERS: dict[str, Any] = {"n_steps": 50, "batch_size": 400, "learning_rate": 1e-3, "gamma": 0.95, "ent_coef": 0.01}
-WORLD: dict[str, Any] = {"n_environments": 8, "environment_kwargs": {"max_cycles": 25}}
+PARAMETERS: dict[str, Any] = {"n_steps": 50, "batch_size": 200, "learning_rate": 1e-3, "gamma": 0.95, "ent_coef": 0.01}
+WORLD: dict[str, Any] = {"n_environments": 4, "environment_kwargs": {"max_cycles": 25}}
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def test_there_are_ten_lines() -> None:
 
 
 def test_every_block_is_run_by_a_test() -> None:
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
 
 
 def test_the_first_example_learns_and_leaves_what_it_says() -> None:
@@ -133,3 +133,14 @@ def test_the_run_is_tracked_and_its_agent_fetched(monkeypatch: pytest.MonkeyPatc
 def test_hub_and_clearml_take_less_than_fifteen_lines() -> None:
     for block in BLOCKS[5:7]:
         assert len([line for line in block.splitlines() if line.strip()]) < 15
+
+
+def test_two_groups_learn_in_one_world() -> None:
+    names: dict[str, object] = {}
+    exec(compile(BLOCKS[9], "README.md", "exec"), names)
+    multi = names["multi"]
+    assert isinstance(multi, rl_framework.MultiAgent)
+    assert multi.num_timesteps >= 1_000
+    hunters = rl_framework.load_agent("hunters.zip")
+    assert isinstance(hunters, rl_framework.StableBaselinesAgent)
+    assert hunters.action_space == multi["adversary"].action_space

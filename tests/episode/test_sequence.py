@@ -418,3 +418,11 @@ def test_the_names_lead_to_the_package():
     assert rl_framework.Episode is Episode
     assert issubclass(rl_framework.EpisodeDataError, rl_framework.RLFrameworkError)
     assert Path(rl_framework.episode.__file__).exists()
+
+
+def test_statistics_are_printed_as_a_table():
+    sequence = EpisodeSequence.load(Path(__file__).resolve().parents[2] / "data" / "cartpole_expert")
+    lines = str(sequence.statistics()).splitlines()
+    assert lines[0].split() == ["episodes", "40"]
+    assert lines[2].split() == ["return", "500", "±", "0"]
+    assert len({line.index(value) for line, value in zip(lines[:2], ("40", "20,000"), strict=True)}) == 1

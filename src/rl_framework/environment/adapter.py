@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rl_framework.environment.batch import BatchedEnvironment, SlotStep, copy_info
@@ -333,6 +334,15 @@ class AdaptedSlots(BatchedEnvironment):
         _copy_rows(taken, self._decided, decided & self._pending)
         return made_with if late.any() else None
 
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Returns which actions are allowed now; all of them while nobody is asked."""
+        try:
+            return super().action_masks()
+        except AttributeError:
+            if self.present.any():
+                raise
+            return np.ones((self.num_envs, _mask_width(self.single_action_space)), dtype=np.bool_)
+
     def render_slots(self) -> list[Any]:
         """Returns one frame an adapter, at the adapter's first slot."""
         frames: list[Any] = [None] * self.num_envs
@@ -383,3 +393,13 @@ def _copy_rows(source: Any, target: Any, rows: NDArray[np.bool_]) -> None:
             _copy_rows(one, other, rows)
     else:
         target[rows] = np.asarray(source)[rows]
+
+
+def _mask_width(space: spaces.Space[Any]) -> int:
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return int(space.nvec.sum())
+    if isinstance(space, spaces.MultiBinary):
+        return 2 * int(np.prod(space.shape))
+    raise AttributeError("action_masks")

@@ -53,6 +53,26 @@ class Exchange(Sequence[Episode]):
         return cls.from_storage(read_minari(name_or_path, **options))
 
     @classmethod
+    def from_unity_demo(cls, path: str | os.PathLike[str], **options: Any) -> Self:
+        """Reads recordings of Unity's ML-Agents (`.demo`) into a temporary data set.
+
+        Spaces are those of a `UnityEnvironmentAdapter` with the same options, so that an `ImitationAgent` that learns
+        from the recordings can act there.
+
+        Args:
+            path: A file, or a folder with files of one behaviour.
+            options: `shifted`, `visual_observations`, `hybrid_actions`, `n_bins`, `group_rewards`, `directory`; see
+                `rl_framework.episode.formats.unity_demo.read_unity_demo`, also for what it raises.
+
+        Raises:
+            EpisodeDataError: A file is damaged, cut short or hostile; the message names it and the byte.
+            MissingExtraError: The extra "unity" is not installed.
+        """
+        from rl_framework.episode.formats.unity_demo import read_unity_demo
+
+        return cls.from_storage(read_unity_demo(path, **options))
+
+    @classmethod
     def from_hub(
         cls,
         repository_id: str,

@@ -85,6 +85,11 @@ class EpisodeStatistics:
             truncated=float((truncated & ~terminated).mean()) if count else np.nan,
         )
 
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
     def rows(self) -> list[tuple[str, str]]:
         """Returns names and values as a person reads them."""
         if self.unknown_returns == self.episodes:

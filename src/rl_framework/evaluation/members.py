@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rl_framework.environment.groups import AGENT_KEY, TEAM_KEY
-from rl_framework.environment.joint import MEMBERS_KEY
+from rl_framework.environment.world.groups import AGENT_KEY, TEAM_KEY
+from rl_framework.environment.world.joint import MEMBERS_KEY
 from rl_framework.evaluation.result import EvaluationResult
 
 __all__ = ["Members", "MultiAgentResult"]

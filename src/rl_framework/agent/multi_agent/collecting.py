@@ -8,7 +8,7 @@ import numpy as np
 
 from rl_framework.environment.acting import ActedStep, act_for_episodes, check_episode_count
 from rl_framework.environment.door import can_be_made_afresh
-from rl_framework.environment.joint import GroupSlots, JointEnvironment
+from rl_framework.environment.world.joint import GroupSlots, JointEnvironment
 from rl_framework.episode import Episode, EpisodeSequence
 from rl_framework.episode.recording.recorder import EpisodeRecorder
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state

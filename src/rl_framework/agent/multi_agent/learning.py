@@ -15,7 +15,7 @@ from rl_framework.agent.multi_agent.rendezvous import Loop, Want
 from rl_framework.agent.reinforcement.library.listener import StopTraining
 from rl_framework.agent.trainable_agent import TrainableAgent
 from rl_framework.environment.acting import choose_actions
-from rl_framework.environment.joint import GroupSlots, JointEnvironment
+from rl_framework.environment.world.joint import GroupSlots, JointEnvironment
 from rl_framework.errors import RLFrameworkError
 from rl_framework.seeding import derive_seed
 from rl_framework.training import EpisodeEnded, Training

@@ -19,9 +19,9 @@ from rl_framework.agent.trainable_agent import TrainableAgent
 from rl_framework.agent.training_arguments import TrainingArguments
 from rl_framework.bundle import Bundle
 from rl_framework.environment import BatchedEnvironment
-from rl_framework.environment.groups import group_of
-from rl_framework.environment.joint import JointEnvironment
-from rl_framework.environment.worlds import open_worlds
+from rl_framework.environment.world.groups import group_of
+from rl_framework.environment.world.joint import JointEnvironment
+from rl_framework.environment.world.opening import open_worlds
 from rl_framework.episode import EpisodeSequence
 from rl_framework.errors import ArgumentError, UnknownNameError
 from rl_framework.seeding import derive_seed

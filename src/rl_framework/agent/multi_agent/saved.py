@@ -11,7 +11,7 @@ from rl_framework import registry
 from rl_framework.agent.base_agent import Agent
 from rl_framework.agent.trainable_agent import TrainableAgent
 from rl_framework.bundle import Bundle, BundlePart, part_members
-from rl_framework.environment.joint import JointEnvironment
+from rl_framework.environment.world.joint import JointEnvironment
 from rl_framework.errors import ArgumentError, BundleError, UnknownNameError
 
 __all__ = [

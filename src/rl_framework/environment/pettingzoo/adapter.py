@@ -10,9 +10,9 @@ import numpy as np
 
 from rl_framework.environment.adapter import MultiSlotAdapter
 from rl_framework.environment.batch import SlotStep
-from rl_framework.environment.groups import TEAM_KEY
 from rl_framework.environment.pettingzoo.seats import ChangingAgents
 from rl_framework.environment.pettingzoo.world import PettingZooWorld
+from rl_framework.environment.world.groups import TEAM_KEY
 
 __all__ = ["PettingZooAdapter"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 from gymnasium import spaces
 
-from rl_framework.environment.groups import Group, group_of
+from rl_framework.environment.world.groups import Group, group_of
 from rl_framework.errors import ArgumentError, SpaceMismatchError, UnknownNameError
 
 __all__ = ["ChangingAgents", "Seats", "has_mask", "visible_space"]

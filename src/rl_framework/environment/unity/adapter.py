@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 
 from rl_framework.environment.adapter import MultiSlotAdapter
 from rl_framework.environment.batch import SlotStep
-from rl_framework.environment.groups import Group
 from rl_framework.environment.unity.options import make_options
+from rl_framework.environment.world.groups import Group
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, RLFrameworkError
 
 __all__ = ["UnityEnvironmentAdapter"]

@@ -10,9 +10,9 @@ import numpy as np
 
 from rl_framework.environment.adapter import EnvironmentAdapter
 from rl_framework.environment.door import adapter_class_for, can_be_made_afresh
-from rl_framework.environment.groups import GroupedWorld
 from rl_framework.environment.in_process import check_instance_count
-from rl_framework.environment.joint import JointEnvironment
+from rl_framework.environment.world.groups import GroupedWorld
+from rl_framework.environment.world.joint import JointEnvironment
 from rl_framework.errors import ArgumentError, EnvironmentSourceError
 
 __all__ = ["open_worlds"]

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
 from rl_framework.environment.adapter import AdaptedSlots, MultiSlotAdapter
 from rl_framework.environment.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep
-from rl_framework.environment.groups import AGENT_KEY, TEAM_KEY, Group, GroupedWorld
+from rl_framework.environment.world.groups import AGENT_KEY, TEAM_KEY, Group, GroupedWorld
 from rl_framework.errors import ArgumentError, SpaceMismatchError
 
 __all__ = ["MEMBERS_KEY", "GroupSlots", "JointEnvironment"]
@@ -81,15 +80,6 @@ class GroupSlots(AdaptedSlots):
         chosen = [single[slot] if self.present[slot] else None for slot in range(self.num_envs)]
         return [chosen[start : start + count] for start in range(0, self.num_envs, count)]
 
-    def action_masks(self) -> NDArray[np.bool_]:
-        """Returns which actions are allowed now; all of them while nobody of the group is asked."""
-        try:
-            return super().action_masks()
-        except AttributeError:
-            if self.present.any():
-                raise
-            return np.ones((self.num_envs, _mask_width(self.single_action_space)), dtype=np.bool_)
-
     def _reset(self, seeds: list[int | None], options: dict[str, Any] | None) -> tuple[Any, list[dict[str, Any]]]:
         self.exchange(None)
         return super()._reset(seeds, options)
@@ -98,16 +88,6 @@ class GroupSlots(AdaptedSlots):
         self.exchange(actions)
         self.latest_step = super()._step(actions)
         return self.latest_step
-
-
-def _mask_width(space: spaces.Space[Any]) -> int:
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    if isinstance(space, spaces.MultiDiscrete):
-        return int(space.nvec.sum())
-    if isinstance(space, spaces.MultiBinary):
-        return 2 * int(np.prod(space.shape))
-    raise AttributeError("action_masks")
 
 
 @contextmanager

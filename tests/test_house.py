@@ -15,7 +15,18 @@ PACKAGE = Path(rl_framework.__file__).parent
 
 # From the ground up. Within a floor, imports may point to the left.
 FLOORS = [
-    ["errors", "hub", "json_arrays", "json_spaces", "progress", "registry", "retry", "secrecy", "seeding", "whole_file"],
+    [
+        "errors",
+        "hub",
+        "json_arrays",
+        "json_spaces",
+        "progress",
+        "registry",
+        "retry",
+        "secrecy",
+        "seeding",
+        "whole_file",
+    ],
     ["environment", "episode"],
     ["bundle", "evaluation", "training"],
     ["agent"],

@@ -9,7 +9,7 @@ import torch
 from tests.agent.hostile import PATIENCE, refused, setting
 
 from rl_framework import BundleError, load_agent
-from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
+from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 
 # Values
 

@@ -15,7 +15,7 @@ CHILD = """
     import torch
     from gymnasium import spaces
     from stable_baselines3.common.buffers import ReplayBuffer
-    from rl_framework.agent.reinforcement.library.training_state import _take_buffer
+    from rl_framework.agent.reinforcement.library.state.training_state import _take_buffer
     from rl_framework.bundle import write_bundle
 
     def peak():
@@ -66,7 +66,7 @@ def test_a_replay_buffer_is_taken_as_views_without_copies():
 
     from gymnasium import spaces
 
-    from rl_framework.agent.reinforcement.library.training_state import _take_buffer
+    from rl_framework.agent.reinforcement.library.state.training_state import _take_buffer
 
     box = spaces.Box(-1, 1, (3,))
     buffer = ReplayBuffer(100, box, box, "cpu", 2, handle_timeout_termination=True)

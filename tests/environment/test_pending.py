@@ -187,7 +187,7 @@ def test_nobody_is_told_twice() -> None:
 @pytest.mark.parametrize("batch_size", [5, 6, 64])
 def test_no_minibatch_has_a_single_row(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its advantages have no standard deviation, by which MaskablePPO divides."""
-    from rl_framework.agent.reinforcement.library.present_buffers import PresentRolloutBuffer
+    from rl_framework.agent.reinforcement.library.buffers.present_buffers import PresentRolloutBuffer
 
     sizes: list[int] = []
     get = PresentRolloutBuffer.get

@@ -19,7 +19,7 @@ from tests.environment.toys import POISON, Crowd, CrowdAdapter
 
 from rl_framework import registry
 from rl_framework.agent.reinforcement import StableBaselinesAgent
-from rl_framework.agent.reinforcement.library.present_buffers import (
+from rl_framework.agent.reinforcement.library.buffers.present_buffers import (
     PresentDictRolloutBuffer,
     PresentReplayBuffer,
     PresentRolloutBuffer,

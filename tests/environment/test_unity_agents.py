@@ -14,7 +14,7 @@ from tests.environment.unity_scenes import Scene
 
 from rl_framework import EpisodeSequence
 from rl_framework.agent.reinforcement import StableBaselinesAgent
-from rl_framework.agent.reinforcement.library.present_buffers import PresentRolloutBuffer
+from rl_framework.agent.reinforcement.library.buffers.present_buffers import PresentRolloutBuffer
 from rl_framework.environment import open_environments
 from rl_framework.environment.unity import UnityEnvironmentAdapter
 from rl_framework.errors import RLFrameworkError

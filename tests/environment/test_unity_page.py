@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.environment.unity_demonstrations import record_walks
 from tests.environment.unity_scenes import Scene
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,12 +19,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:distutils Version classes")
 
 def test_the_page_runs(tmp_path: Path) -> None:
     Scene(tmp_path / "builds", "--agents", 32)
+    (tmp_path / "Demonstrations").mkdir()
+    record_walks(tmp_path / "Demonstrations" / "Reach.demo", 100)
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "unity.md").read_text(), flags=re.DOTALL)
     assert len(blocks) >= 3
     for code in blocks:
         exec(compile(code, "unity.md", "exec"), names)
-    assert (tmp_path / "reach.zip").exists()
+    for name in ("reach.zip", "Reach.onnx", "Player.onnx"):
+        assert (tmp_path / name).exists()
     assert names["result"].mean > 1.3
 
 

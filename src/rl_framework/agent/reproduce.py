@@ -82,7 +82,8 @@ def reproduce(path: str | Path, trust: bool = False) -> Reproduction:
         run = _Run.from_record(record, saved, trust)
         loaded = load_agent(saved.path)
         if not isinstance(loaded, RLAgent):
-            raise _impossible(saved.path, f"a record does not hold the episodes that an {type(loaded).__name__} learns from")
+            kind = type(loaded).__name__
+            raise _impossible(saved.path, f"a record does not hold the episodes that an {kind} learns from")
         agent = _untrained(loaded, saved.path)
         end = _End(loaded.num_timesteps, at_boundary=run.is_checkpoint)
         with _refusals_are_bundle_errors(saved.path):

@@ -326,7 +326,7 @@ def crowds(monkeypatch):
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 @pytest.mark.usefixtures("crowds")
 def test_masked_agents_learn_from_present_slots_only(monkeypatch):
-    from rl_framework.agent.reinforcement.library.present_maskable_buffers import PresentMaskableRolloutBuffer
+    from rl_framework.agent.reinforcement.library.buffers.present_maskable_buffers import PresentMaskableRolloutBuffer
 
     seen = []
     get = PresentMaskableRolloutBuffer.get

@@ -35,7 +35,7 @@ from tests.environment.toys import Crowd, CrowdAdapter
 from rl_framework import ArgumentError, BundleError, Callback, registry
 from rl_framework.agent import trainable_agent
 from rl_framework.agent.reinforcement import CustomAgent, CustomAlgorithm, threads
-from rl_framework.agent.reinforcement.library.training_state import PendingState
+from rl_framework.agent.reinforcement.library.state.training_state import PendingState
 from rl_framework.bundle import list_checkpoints, read_bundle
 from rl_framework.environment.door import open_environments
 from rl_framework.training.metrics import read_metrics

@@ -1,7 +1,7 @@
 """Writes `.demo` files with ML-Agents' own messages, as its recorder in Unity does (and no recorder in Unity was run).
 
-Facts: `DemonstrationWriter.cs` and `Agent.cs` of the package in Unity, and recordings that people made with it. A record
-is written before the agent decides, so it holds the action before; the first of an episode holds zeros. When the
+Facts: `DemonstrationWriter.cs` and `Agent.cs` of the package in Unity, and recordings that people made with it. A
+record is written before the agent decides, so it holds the action before; the first of an episode holds zeros. When the
 recorder is closed, it writes the description again, at the end and over the one at the beginning.
 """
 
@@ -74,9 +74,8 @@ def write_demo(
     load_mlagents_envs()
     from mlagents_envs.communicator_objects import brain_parameters_pb2, demonstration_meta_pb2
 
-    records = [
-        [_record(each, step, n_continuous, branches, shifted, old) for step in _steps(each)] for each in episodes
-    ]
+    form = n_continuous, branches, shifted, old
+    records = [[_record(each, step, *form) for step in range(len(each) + 1)] for each in episodes]
     if interleaved:
         longest = max(map(len, records))
         ordered = [mine[step] for step in range(longest) for mine in records if step < len(mine)]

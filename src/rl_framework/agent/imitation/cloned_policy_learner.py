@@ -14,8 +14,8 @@ from stable_baselines3.common.utils import get_device
 from rl_framework.agent.imitation.learner import Learner
 from rl_framework.agent.imitation.library.behavioural_cloning import BehaviouralCloning
 from rl_framework.agent.imitation.library.cloning_policy import build_bc_policy, policy_form
-from rl_framework.agent.reinforcement.library.saved_state import check_tensors
-from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
+from rl_framework.agent.reinforcement.library.state.saved_state import check_tensors
+from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
 from rl_framework.bundle import Bundle
 from rl_framework.errors import ArgumentError, NotTrainedError

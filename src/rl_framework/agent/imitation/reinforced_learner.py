@@ -22,9 +22,9 @@ from rl_framework.agent.imitation.inner_agent import (
     merged_inner_data,
 )
 from rl_framework.agent.imitation.learner import Learner, Setting
-from rl_framework.agent.reinforcement.library.continuing import waiting_for_experience
 from rl_framework.agent.reinforcement.library.listener import EventListener
-from rl_framework.agent.reinforcement.library.training_state import restore
+from rl_framework.agent.reinforcement.library.state.continuing import waiting_for_experience
+from rl_framework.agent.reinforcement.library.state.training_state import restore
 from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
 from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
 from rl_framework.bundle import Bundle, BundlePart, encode_value, part_members

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_framework import registry
-from rl_framework.agent.reinforcement.library.open_episodes import can_replay, replay_episodes, take_episodes
 from rl_framework.agent.reinforcement.library.parameters import check_parameter_names
+from rl_framework.agent.reinforcement.library.state.open_episodes import can_replay, replay_episodes, take_episodes
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.bundle import Bundle, decode_space, decode_value, encode_space, encode_value
 from rl_framework.environment import BatchedEnvironment, SlotStep

@@ -15,13 +15,12 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from rl_framework.agent.network.features_extractor import FeaturesExtractor, resolve_features_extractor
 from rl_framework.agent.reinforcement.export.exports import Exports
-from rl_framework.agent.reinforcement.library import saved_state
 from rl_framework.agent.reinforcement.library.algorithms import (
     check_spaces_supported,
     name_of_algorithm,
     resolve_algorithm,
 )
-from rl_framework.agent.reinforcement.library.continuing import end_open_episodes, waiting_for_experience
+from rl_framework.agent.reinforcement.library.buffers.present_buffers import buffers_for_absence, connect_buffers
 from rl_framework.agent.reinforcement.library.extractor import preprocessed_batch
 from rl_framework.agent.reinforcement.library.inspection import Inspection
 from rl_framework.agent.reinforcement.library.listener import EventListener, attached
@@ -33,9 +32,10 @@ from rl_framework.agent.reinforcement.library.parameters import (
     local_parameters,
     portable_parameters,
 )
-from rl_framework.agent.reinforcement.library.present_buffers import buffers_for_absence, connect_buffers
-from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
-from rl_framework.agent.reinforcement.library.training_state import PendingState, capture, restore
+from rl_framework.agent.reinforcement.library.state import saved_state
+from rl_framework.agent.reinforcement.library.state.continuing import end_open_episodes, waiting_for_experience
+from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
+from rl_framework.agent.reinforcement.library.state.training_state import PendingState, capture, restore
 from rl_framework.agent.reinforcement.schedules import progress_over_all_trainings
 from rl_framework.agent.reinforcement.threads import choose_threads, threads_before
 from rl_framework.agent.reinforcement.warm_start import PolicyToContinue, built_for_acting, warm_started

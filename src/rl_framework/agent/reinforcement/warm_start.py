@@ -16,8 +16,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from rl_framework.agent.network.features_extractor import FeaturesExtractor, resolve_features_extractor
 from rl_framework.agent.reinforcement.library.algorithms import resolve_algorithm
 from rl_framework.agent.reinforcement.library.normaliser import Normaliser
-from rl_framework.agent.reinforcement.library.saved_state import SavedConfig, check_tensors
-from rl_framework.agent.reinforcement.library.size_limit import NoRolloutBuffer
+from rl_framework.agent.reinforcement.library.state.saved_state import SavedConfig, check_tensors
+from rl_framework.agent.reinforcement.library.state.size_limit import NoRolloutBuffer
 from rl_framework.environment.door import open_environments
 from rl_framework.environment.sb3 import SpacesOnlyVecEnv
 from rl_framework.episode.compatibility import could_be

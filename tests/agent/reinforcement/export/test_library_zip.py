@@ -143,7 +143,7 @@ def test_file_needs_no_framework(tmp_path):
     }
     agent = trained("ppo", schedules, normalize_observations=True)
     # What the agent was trained with where slots of environments can be empty.
-    from rl_framework.agent.reinforcement.library.present_buffers import PresentRolloutBuffer
+    from rl_framework.agent.reinforcement.library.buffers.present_buffers import PresentRolloutBuffer
 
     agent.algorithm.rollout_buffer_class = PresentRolloutBuffer
     path = save_as_library_zip(agent, tmp_path / "agent.zip")

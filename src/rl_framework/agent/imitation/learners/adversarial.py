@@ -29,7 +29,7 @@ from rl_framework.agent.imitation.reward_networks import (
     check_tensors_fit,
     reward_network_data,
 )
-from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
+from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
 from rl_framework.bundle import Bundle
 from rl_framework.errors import ArgumentError, BundleError, NotTrainedError, UnsupportedSpaceError

@@ -22,7 +22,7 @@ from rl_framework.agent.imitation.learners.behavioural_cloning import Behavioura
 from rl_framework.agent.imitation.library.behavioural_cloning import BehaviouralCloning
 from rl_framework.agent.imitation.library.episode_arrays import episodes_from_arrays, episodes_to_arrays
 from rl_framework.agent.imitation.library.quiet_logger import quiet_logger
-from rl_framework.agent.reinforcement.library.open_episodes import can_replay, replay_episodes, take_episodes
+from rl_framework.agent.reinforcement.library.state.open_episodes import can_replay, replay_episodes, take_episodes
 from rl_framework.bundle import Bundle, decode_value, encode_value
 from rl_framework.environment import SlotStep
 from rl_framework.environment.sb3 import export_to_vec_env

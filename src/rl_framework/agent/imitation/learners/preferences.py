@@ -29,7 +29,7 @@ from rl_framework.agent.imitation.preference.trajectories import trajectory_of
 from rl_framework.agent.imitation.reinforced_learner import ReinforcedLearner
 from rl_framework.agent.imitation.relabelled import RelabelledEnvironments
 from rl_framework.agent.imitation.reward_networks import build_reward_network, check_tensors_fit, reward_network_data
-from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
+from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.bundle import Bundle, decode_value
 from rl_framework.environment import BatchedEnvironment, SlotStep
 from rl_framework.errors import ArgumentError, NotTrainedError, UnknownNameError, UnsupportedSpaceError

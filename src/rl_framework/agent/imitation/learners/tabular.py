@@ -20,8 +20,8 @@ from rl_framework.agent.imitation.library.quiet_logger import quiet_logger
 from rl_framework.agent.imitation.reward_networks import build_reward_network, check_tensors_fit, reward_network_data
 from rl_framework.agent.imitation.tabular.model import StateIndex, model_of, state_trajectories
 from rl_framework.agent.imitation.tabular.policy import TablePolicy
-from rl_framework.agent.reinforcement.library.optimizer_state import give_optimizer, take_optimizer
-from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
+from rl_framework.agent.reinforcement.library.state.optimizer_state import give_optimizer, take_optimizer
+from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.bundle import Bundle
 from rl_framework.errors import ArgumentError, NotTrainedError, UnsupportedSpaceError
 from rl_framework.training import Training, Updated

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_framework.agent.reinforcement.library.optimizer_state import give_optimizer, take_optimizer
+from rl_framework.agent.reinforcement.library.state.optimizer_state import give_optimizer, take_optimizer
 from rl_framework.bundle import Bundle
 from rl_framework.environment import BatchedEnvironment
 

@@ -20,7 +20,7 @@ from rl_framework import registry
 from rl_framework.agent.imitation.library.batch_order import BatchOrder
 from rl_framework.agent.imitation.library.plain_network import PlainNetwork
 from rl_framework.agent.imitation.library.transition_tensors import TransitionTensors
-from rl_framework.agent.reinforcement.library.optimizer_state import give_optimizer, take_optimizer
+from rl_framework.agent.reinforcement.library.state.optimizer_state import give_optimizer, take_optimizer
 from rl_framework.episode.transitions import Transitions
 from rl_framework.errors import ArgumentError
 

@@ -28,7 +28,7 @@ from rl_framework.agent.imitation.offline_library.neighbours import fit_neighbou
 from rl_framework.agent.imitation.offline_library.parameters import build_configuration, fields_of, to_data
 from rl_framework.agent.imitation.offline_library.scalers import SCALERS, add_default_scalers, fit_scalers
 from rl_framework.agent.imitation.offline_library.validation import measure
-from rl_framework.agent.reinforcement.library.size_limit import limited_parameters
+from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.bundle import Bundle
 from rl_framework.errors import ArgumentError, BundleError, NotTrainedError, RLFrameworkError
 from rl_framework.seeding import derive_seed, isolated_random_state

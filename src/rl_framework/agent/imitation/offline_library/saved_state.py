@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rl_framework.agent.imitation.offline_library.scalers import SCALERS
-from rl_framework.agent.reinforcement.library.optimizer_state import give_optimizer, take_optimizer
+from rl_framework.agent.reinforcement.library.state.optimizer_state import give_optimizer, take_optimizer
 from rl_framework.bundle import decode_value, encode_value
 from rl_framework.errors import BundleError
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rl_framework.agent.imitation.learner import Setting
 from rl_framework.agent.imitation.library.episode_arrays import episodes_from_arrays, episodes_to_arrays
 from rl_framework.agent.imitation.preference.trajectories import trajectory_of
-from rl_framework.agent.reinforcement.library.optimizer_state import give_optimizer, take_optimizer
+from rl_framework.agent.reinforcement.library.state.optimizer_state import give_optimizer, take_optimizer
 from rl_framework.episode import Episode
 
 __all__ = ["give_comparisons", "take_comparisons"]

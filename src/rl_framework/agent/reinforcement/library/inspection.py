@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from rl_framework.agent.reinforcement.library.training_state import optimizers_of
+from rl_framework.agent.reinforcement.library.state.training_state import optimizers_of
 
 __all__ = ["Inspection", "estimate_values", "named_optimizers"]
 

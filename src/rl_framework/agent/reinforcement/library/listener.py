@@ -11,7 +11,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from rl_framework.agent.reinforcement.library.training_state import PendingState
+from rl_framework.agent.reinforcement.library.state.training_state import PendingState
 from rl_framework.environment.sb3 import ExportedVecEnv
 from rl_framework.environment.step_metrics import EPISODE_METRICS_KEY, StepMetrics
 from rl_framework.errors import ArgumentError, NonFiniteError, RLFrameworkError

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rl_framework.agent.reinforcement.library.state_checks import check_optimizer
+from rl_framework.agent.reinforcement.library.state.state_checks import check_optimizer
 from rl_framework.bundle import decode_value, encode_value
 
 __all__ = ["give_optimizer", "take_optimizer"]

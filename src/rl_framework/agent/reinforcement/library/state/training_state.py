@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
-from rl_framework.agent.reinforcement.library.continuing import end_open_episodes
-from rl_framework.agent.reinforcement.library.open_episodes import (
+from rl_framework.agent.reinforcement.library.state.continuing import end_open_episodes
+from rl_framework.agent.reinforcement.library.state.open_episodes import (
     by_key,
     can_replay,
     replay_episodes,
     take_episodes,
 )
-from rl_framework.agent.reinforcement.library.optimizer_state import give_optimizer, take_optimizer
-from rl_framework.agent.reinforcement.library.saved_state import gsde_distribution
-from rl_framework.agent.reinforcement.library.state_checks import (
+from rl_framework.agent.reinforcement.library.state.optimizer_state import give_optimizer, take_optimizer
+from rl_framework.agent.reinforcement.library.state.saved_state import gsde_distribution
+from rl_framework.agent.reinforcement.library.state.state_checks import (
     check_generators,
     check_learner_arrays,
     check_like,

@@ -14,7 +14,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her import HerReplayBuffer
 
-from rl_framework.agent.reinforcement.library.present_rollout import PresentRollout, swap_decisions
+from rl_framework.agent.reinforcement.library.buffers.present_rollout import PresentRollout, swap_decisions
 from rl_framework.environment.sb3 import ExportedVecEnv
 from rl_framework.errors import ArgumentError, shorten
 
@@ -174,7 +174,7 @@ def _usual_rollout_buffer(algorithm_class: type[Any], is_dict: bool) -> type[Any
 def _for_absence(buffer_class: type[Any]) -> Any:
     """Returns the rollout buffer that takes the place of one of the library's, or None."""
     if buffer_class.__name__.startswith("Maskable"):  # sb3-contrib need not be installed
-        from rl_framework.agent.reinforcement.library import present_maskable_buffers as maskable
+        from rl_framework.agent.reinforcement.library.buffers import present_maskable_buffers as maskable
 
         return maskable.REPLACEMENTS.get(buffer_class)
     return {RolloutBuffer: PresentRolloutBuffer, DictRolloutBuffer: PresentDictRolloutBuffer}.get(buffer_class)

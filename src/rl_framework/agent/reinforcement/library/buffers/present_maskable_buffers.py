@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
 
-from rl_framework.agent.reinforcement.library.present_rollout import PresentRollout
+from rl_framework.agent.reinforcement.library.buffers.present_rollout import PresentRollout
 
 __all__ = ["REPLACEMENTS", "PresentMaskableDictRolloutBuffer", "PresentMaskableRolloutBuffer"]
 

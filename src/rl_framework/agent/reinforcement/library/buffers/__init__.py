@@ -1,0 +1,1 @@
+"""Buffers that leave out the rows in which nobody acted."""

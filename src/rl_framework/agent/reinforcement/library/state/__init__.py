@@ -1,0 +1,1 @@
+"""What of an algorithm of Stable-Baselines3 is saved, restored and resumed."""

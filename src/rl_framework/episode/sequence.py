@@ -43,8 +43,8 @@ class EpisodeSequence(Exchange):
         best = sequence.filter(minimum_return=475)
         batch = best.transitions().gather(indices)
 
-    Make one with `from_dataset`, `from_episodes`, `from_episode_generator`, `from_minari`, `from_hub`, `collect` or
-    `play`.
+    Make one with `from_dataset`, `from_episodes`, `from_episode_generator`, `from_minari`, `from_hub`,
+    `from_unity_demo`, `collect` or `play`.
 
     Attributes:
         observation_space: Space of one observation.

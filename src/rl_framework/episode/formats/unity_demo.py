@@ -7,7 +7,7 @@ mean nothing.
 
 **Which action belongs to which observation.** The recorder writes a record before the agent decides, so the action in
 it is the one that was chosen at the record before, and the first of every episode is nothing but zeros (`Agent.cs`,
-`SendInfoToBrain`; so it is in all 310 episodes of the 27 recordings that were looked at, which people made with the
+`SendInfoToBrain`; so it is in all 310 episodes of the 26 recordings that were looked at, which people made with the
 versions 2.0.1 and 4.0.2 of the package in Unity). Here an action is put to the observation that it was chosen at.
 ML-Agents' own trainers take the action of the same record, which is one decision late; `shifted=False` reads files in
 that way, for programs that write an action into the record that it was chosen at.

@@ -361,7 +361,7 @@ class _SquashedMean(_Mean):
 def _simplify_distributions(policy: nn.Module, space: spaces.Space[Any]) -> None:
     for module in policy.modules():
         distribution = getattr(module, "action_dist", None)
-        chooses = isinstance(distribution, CategoricalDistribution | MultiCategoricalDistribution)
+        chooses = type(distribution) in (CategoricalDistribution, MultiCategoricalDistribution)
         if chooses or hasattr(distribution, "apply_masking"):
             module.action_dist = _Choice(space)  # type: ignore[assignment]
         elif type(distribution) is DiagGaussianDistribution:

@@ -1,4 +1,4 @@
-"""Trains PPO in a Unity scene, evaluates it, and films it if its agents have a camera.
+"""Trains PPO in a Unity scene, evaluates it, films it if its agents have a camera, and writes the model for the scene.
 
 Give the path of what Unity built, or nothing to train in the Editor (press Play when it is asked for). Everything is
 written to a new folder under `runs/`. `docs/unity.md` tells how to make a scene that can be trained.
@@ -47,6 +47,7 @@ def main() -> None:
         except RecordingError as error:
             logging.getLogger(__name__).warning("no video: %s", error)
     agent.upload(connector=local)
+    agent.save_for_unity(local.directory / "model.onnx")
 
     print(f"\n{result.table()}\n")
     for path in sorted(local.directory.iterdir()):

@@ -36,9 +36,8 @@ def test_the_first_example_learns_and_leaves_what_it_says() -> None:
     exec(compile(BLOCKS[0], "README.md", "exec"), names)
     assert names["mean_reward"] > 100  # type: ignore[operator]
     directory = Path("runs/my-first-run")
-    assert {"agent.zip", "learning_curve.png", "metrics.jsonl", "record.json", "replay.mp4"} == {
-        path.name for path in directory.iterdir()
-    }
+    files = {"agent.zip", "histograms.jsonl", "learning_curve.png", "metrics.jsonl", "record.json", "replay.mp4"}
+    assert files == {path.name for path in directory.iterdir()}
 
 
 def test_the_interrupted_training_goes_on_to_the_same_weights() -> None:

@@ -39,5 +39,5 @@ def test_the_example_leaves_everything_and_says_where(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "no video: " in done.stderr
     assert "CameraSensorComponent" in done.stderr
-    for name in ("agent.zip", "evaluation.json", "metrics.jsonl"):
+    for name in ("agent.zip", "evaluation.json", "metrics.jsonl", "model.onnx"):
         assert str(Path("runs/ppo-unity") / name) in done.stdout

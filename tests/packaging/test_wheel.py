@@ -21,16 +21,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = list(PROJECT["optional-dependencies"])
 
-# What the packages of each extra are imported as, where that is not their name.
-IMPORTED_AS = {
-    "dataclasses-json": "dataclasses_json",
-    "gym-notices": "gym_notices",
-    "imageio-ffmpeg": "imageio_ffmpeg",
-    "pillow": "PIL",
-    "sb3-contrib": "sb3_contrib",
-    "scikit-learn": "sklearn",
-    "typing-extensions": "typing_extensions",
-}
+# What the packages of each extra are imported as, where that is not their name with underscores.
+IMPORTED_AS = {"grpcio": "grpc", "pillow": "PIL", "scikit-learn": "sklearn"}
 
 # Every public name resolves with the dependencies of the core alone.
 RESOLVE_PUBLIC_NAMES = """
@@ -205,7 +197,7 @@ def test_wheel_works_in_a_clean_environment(wheel: Path, clean_python: Path, tmp
     run(*pip, "install", "--quiet", "--constraint", constraints, wanted, directory=tmp_path)
     assert "No broken requirements" in run(*pip, "check", directory=tmp_path)
     names = [Requirement(text).name for text in PROJECT["optional-dependencies"].get(extra, [])]
-    modules = ", ".join(IMPORTED_AS.get(name, name) for name in names) or "rl_framework"
+    modules = ", ".join(IMPORTED_AS.get(name, name.replace("-", "_")) for name in names) or "rl_framework"
     run(clean_python, "-c", f"import {modules}", directory=tmp_path)
 
     if not extra:

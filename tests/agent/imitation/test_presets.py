@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
+from gymnasium import spaces
 
 from rl_framework.agent.imitation.presets import tuned_parameters, tuned_preset, tuned_presets
+from rl_framework.episode import Episode, EpisodeSequence
 from rl_framework.errors import UnknownNameError
 
 
-@pytest.mark.parametrize(("algorithm", "environment"), tuned_presets(), ids="-".join)
+@pytest.mark.parametrize(
+    ("algorithm", "environment"), tuned_presets(), ids=["-".join(names).replace("/", "-") for names in tuned_presets()]
+)
 def test_the_agent_takes_every_preset(algorithm: str, environment: str) -> None:
     pytest.importorskip("imitation")
     from rl_framework.agent.imitation import ImitationAgent
@@ -17,6 +24,21 @@ def test_the_agent_takes_every_preset(algorithm: str, environment: str) -> None:
     agent = ImitationAgent(algorithm, preset.algorithm_parameters)
     assert agent.describe()["algorithm"] == algorithm
     assert preset.source.startswith("HumanCompatibleAI/imitation v1.0.1")
+
+
+def test_a_preset_trains_a_policy_that_normalises_its_observations() -> None:
+    pytest.importorskip("imitation")
+    from rl_framework.agent.imitation import ImitationAgent
+
+    generator = np.random.default_rng(0)
+    box = spaces.Box(-np.inf, np.inf, (12,), np.float64), spaces.Box(-1, 1, (3,), np.float32)
+    observations, actions = generator.normal(5.0, 1.0, (129, 12)), generator.uniform(-1, 1, (128, 3)).astype(np.float32)
+    episode = Episode(observations, actions, np.zeros(128), terminated=False, truncated=True)
+    agent = ImitationAgent("bc", tuned_parameters("bc", "seals/Hopper-v1"))
+    agent.train(EpisodeSequence.from_episodes([episode], *box), total_timesteps=128, seed=0, progress_bar=False)
+    policy: Any = next(iter(agent.learner.networks()))
+    means = policy.features_extractor.normalize.running_mean
+    assert means.numpy() == pytest.approx(observations[:-1].mean(axis=0), abs=0.01)
 
 
 def test_the_study_is_covered() -> None:

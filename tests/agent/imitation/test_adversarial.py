@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from imitation.algorithms.adversarial.airl import AIRL
 from imitation.algorithms.adversarial.gail import GAIL
-from imitation.rewards.reward_nets import BasicRewardNet
+from imitation.rewards.reward_nets import BasicRewardNet, BasicShapedRewardNet
 from imitation.util import logger as imitation_logger
+from imitation.util.networks import RunningNorm
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -99,14 +101,16 @@ class Log(Callback):
 # What is computed
 
 
-def test_a_training_is_what_the_librarys_own_loop_makes_of_the_same_batches(tmp_path):
-    agent = train(make(gen_algo={"algorithm_class": "ppo", "algorithm_parameters": PPO_PARAMETERS}), 3 * ROUND)
+@pytest.mark.parametrize("algorithm", ["gail", "airl"])
+def test_a_training_is_what_the_librarys_own_loop_makes_of_the_same_batches(tmp_path, algorithm):
+    trainer_class, network_class = {"gail": (GAIL, BasicRewardNet), "airl": (AIRL, BasicShapedRewardNet)}[algorithm]
+    generator = {"algorithm_class": "ppo", "algorithm_parameters": PPO_PARAMETERS}
+    agent = train(make(algorithm, gen_algo=generator), 3 * ROUND)
 
     torch.manual_seed(0)
     venv = DummyVecEnv([lambda: gymnasium.make("CartPole-v1")] * 2)
     generator = PPO("MlpPolicy", venv, seed=3, device="cpu", **PPO_PARAMETERS)
-    network = BasicRewardNet(venv.observation_space, venv.action_space,
-                             normalize_input_layer=agent.learner._reward_net.mlp.normalize_input.__class__)  # fmt: skip
+    network = network_class(venv.observation_space, venv.action_space, normalize_input_layer=RunningNorm)
     order, expert = agent.learner._order, agent.learner._expert
 
     def batches():
@@ -123,7 +127,7 @@ def test_a_training_is_what_the_librarys_own_loop_makes_of_the_same_batches(tmp_
         def __iter__(self):
             return batches()
 
-    trainer = GAIL(
+    trainer = trainer_class(
         demonstrations=Peeked(),
         demo_batch_size=16,
         n_disc_updates_per_round=2,

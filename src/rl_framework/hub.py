@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _REPOSITORY_ID = re.compile(rf"{_PART}/{_PART}")
 _CHUNK = 1 << 20
+_ANSWER_SECONDS = 60.0
+"""For an answer, or for one piece of a large file to pass."""
 
 
 def check_repository_id(repository_id: Any, argument: str = "repository_id") -> str:
@@ -137,8 +139,11 @@ class Hub:
     @property
     def api(self) -> Any:
         """The client, a `huggingface_hub.HfApi`."""
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, get_session
 
+        hooks = get_session().event_hooks["request"]
+        if _limit_waiting not in hooks:
+            hooks.append(_limit_waiting)
         # The token is given at each call, because a later HF_TOKEN counts; False keeps the client from looking further.
         return HfApi(endpoint=self.endpoint, token=self.token or False, library_name="rl_framework")
 
@@ -277,6 +282,15 @@ class Hub:
             f"{file.path} of {repository_id} has not the checksum that the Hub tells: it was changed or damaged on the "
             "way. Nothing of it was used"
         )
+
+
+def _limit_waiting(request: Any) -> None:
+    # The client waits for ever for what it uploads and lists, and asks for that at some calls, whatever its own limit.
+    limits = request.extensions.get("timeout", {})
+    for waiting in ("connect", "read", "write"):
+        if limits.get(waiting) is None:
+            limits[waiting] = _ANSWER_SECONDS
+    request.extensions["timeout"] = limits
 
 
 _HOW_TO_GET_A_TOKEN = (

@@ -1,19 +1,20 @@
-"""Files that appear under their name only when all of them is on the disk."""
+"""Files and folders that appear under their name only when all of them is there."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rl_framework.errors import ArgumentError
 
-__all__ = ["TEMPORARY_PREFIX", "sync_directory", "written_whole"]
+__all__ = ["TEMPORARY_PREFIX", "sync_directory", "temporary_folder", "written_whole"]
 
 TEMPORARY_PREFIX = ".rl_framework-"
-"""How the names of files that are being written begin."""
+"""How the names of files and folders that are being written begin."""
 
 
 @contextmanager
@@ -43,11 +44,39 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(destination)
     except BaseException as error:
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a full disk is reported without saying where
+        _say_where(error, path)
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(destination.parent)
+
+
+@contextmanager
+def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Makes an empty folder beside `path`, to be filled and then renamed to it within the block.
+
+    Missing folders above are made. After an error it is gone, with what is in it.
+
+    Args:
+        path: What it is going to be called in the end. Of a link, the place that it points to counts.
+
+    Yields:
+        Its path.
+    """
+    folder = Path(os.path.realpath(path)).with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
+    try:
+        yield folder
+    except BaseException as error:
+        _say_where(error, path)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _say_where(error: BaseException, path: str | os.PathLike[str]) -> None:
+    # A full disk is reported without it.
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 def sync_directory(directory: Path) -> None:

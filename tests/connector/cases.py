@@ -89,6 +89,10 @@ class Case(ABC):
         """Makes a token the one that the service accepts and the client sends; it looks like no token."""
 
     @abstractmethod
+    def answer_within(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        """Shortens how long the client waits for an answer."""
+
+    @abstractmethod
     def fill_disk_for_downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Lets the client find the disk full when it writes a download."""
 
@@ -146,6 +150,13 @@ class HuggingFaceCase(Case):
         self.token = token
         self.hub.tokens[token] = "write"
         monkeypatch.setenv("HF_TOKEN", token)
+
+    def answer_within(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        from huggingface_hub import constants
+
+        monkeypatch.setattr("rl_framework.hub._ANSWER_SECONDS", seconds)
+        for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+            monkeypatch.setattr(constants, name, seconds)
 
     def fill_disk_for_downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from huggingface_hub import file_download
@@ -205,6 +216,10 @@ class ClearMLCase(Case):
         self.token = token
         self.server.keys = (self.server.keys[0], token)
         monkeypatch.setenv("CLEARML_API_SECRET_KEY", token)
+
+    def answer_within(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        for name in ("_ANSWER_SECONDS", "_FILE_SECONDS"):
+            monkeypatch.setattr(f"rl_framework.connector.clearml.service.{name}", seconds)
 
     def fill_disk_for_downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         opened = Path.open

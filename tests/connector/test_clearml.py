@@ -319,6 +319,28 @@ def test_training_waits_for_no_server(clearml_server: ClearMLServer) -> None:
     assert len(clearml_server.scalars(clearml_server.task()["id"])["episode/return"]) == 2000
 
 
+def test_a_training_that_has_begun_is_not_handed_over(clearml_server: ClearMLServer) -> None:
+    clearml = connector()
+    _train(clearml)
+    with pytest.raises(ArgumentError, match=r"queue='gpu'.*before training"):
+        clearml.execute_remotely("gpu")
+    assert clearml_server.contents.queues == {}
+
+
+def test_without_a_server_nothing_is_handed_over_and_the_process_goes_on(clearml_server: ClearMLServer) -> None:
+    fault = clearml_server.fail(".", times=10_000, drop="before")
+    clearml = connector(patience=0.01)
+    clearml.hyperparameters({"learning_rate": 1e-3})
+    with pytest.raises(ConnectorError, match=r"could not be handed to a queue.*cannot be reached"):
+        clearml.execute_remotely("gpu")
+    assert clearml_server.contents.queues == {}
+    fault.times = 0
+    clearml.patience = 20.0
+    with pytest.raises(SystemExit):
+        clearml.execute_remotely("gpu")
+    assert clearml_server.contents.queues["gpu"]["entries"] == [clearml_server.task()["id"]]
+
+
 def test_an_environment_that_cannot_be_filmed_loses_no_agent(clearml_server: ClearMLServer) -> None:
     clearml = connector()
     agent = _train(clearml)

@@ -206,3 +206,12 @@ def test_secrets_are_nowhere(clearml_server: ClearMLServer, tmp_path: Path, capl
     there = repr(clearml_server.contents)
     assert SECRET_KEY not in there
     assert ACCESS_KEY not in there
+
+
+def test_an_upload_leaves_no_empty_spool(clearml_server: ClearMLServer) -> None:
+    agent = StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 32, "n_epochs": 1})
+    agent.train("CartPole-v1", 64, n_environments=2, seed=0, progress_bar=False)
+    clearml = connector()
+    clearml.hyperparameters({"learning_rate": 1e-3})
+    clearml.upload(agent)  # and nobody calls close()
+    assert list(Path("runs/.spool").iterdir()) == []

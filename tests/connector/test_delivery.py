@@ -290,6 +290,20 @@ def test_a_service_that_does_not_answer_keeps_its_item_safe() -> None:
     assert service.sequences == [0, 1, 2]
 
 
+def test_a_late_answer_leaves_no_empty_spool() -> None:
+    service = Service()
+    service.up.clear()
+    delivery = Delivery("the service", service, "spool")
+    _put(delivery, 1)
+    assert service.called.wait(PATIENCE)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "delivery to the service"]
+    assert delivery.close(0.0) == 1
+    service.up.set()
+    thread.join(PATIENCE)  # nobody closes the delivery again
+    assert not Path("spool").exists()
+    assert delivery.n_left == 0
+
+
 # Files
 
 

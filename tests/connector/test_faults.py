@@ -15,6 +15,7 @@ from tests.connector.cases import CASES, TRANSIENT, Case, slow
 from rl_framework import StableBaselinesAgent, load_agent
 from rl_framework.connector import spool
 from rl_framework.errors import ConnectorError
+from rl_framework.retry import RetryPolicy
 
 TIMESTEPS = [64, 128, 192]
 
@@ -115,6 +116,22 @@ def test_uploading_through(fault: str, case: Case, bundle: Path) -> None:
     assert _is_same(StableBaselinesAgent("ppo").download(case.connector()), agent)
 
 
+def test_uploading_to_a_slow_service(case: Case, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.answer_within(monkeypatch, 0.2)
+    how = slow()
+    fault = case.fail(times=2, **how)
+    agent = load_agent(bundle)
+    agent.upload(case.connector())  # waits no longer than that, and asks again
+    assert fault.times == 0
+    assert _is_same(StableBaselinesAgent("ppo").download(case.connector()), agent)
+    fault.times = 10_000
+    with pytest.raises(ConnectorError, match=r"2 attempts.*[Tt]ime") as caught:
+        agent.upload(case.connector(retry=RetryPolicy(attempts=2, first_wait=0.001)))
+    (kept,) = [path for path in Path("runs").rglob("agent.zip") if str(path.parent) in str(caught.value)]
+    assert load_agent(kept)
+    how["until"].set()
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_uploading_without_rights(status: int, case: Case, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case.take_away_rights(monkeypatch, status)
@@ -160,6 +177,17 @@ def test_downloading_through(fault: str, case: Case, bundle: Path) -> None:
     planned = case.fail_reading(times=2, **TRANSIENT[fault])
     assert _is_same(StableBaselinesAgent("ppo").download(case.connector()), agent)
     assert planned.times == 0
+
+
+def test_downloading_from_a_slow_service(case: Case, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = load_agent(bundle)
+    agent.upload(case.connector())
+    case.answer_within(monkeypatch, 0.2)
+    how = slow()
+    fault = case.fail_reading(times=2, **how)
+    assert _is_same(StableBaselinesAgent("ppo").download(case.connector()), agent)
+    assert fault.times == 0
+    how["until"].set()
 
 
 def test_downloading_to_a_full_disk(case: Case, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

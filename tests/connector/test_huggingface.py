@@ -149,6 +149,21 @@ def test_a_second_upload_is_a_second_commit(hub: LoopbackHub, agent: Any) -> Non
     assert len(hub.commits(NAME)) == 2
 
 
+def test_an_evaluation_before_the_training_is_not_reported(hub: LoopbackHub, agent: Any) -> None:
+    connector = _connector()
+    connector.log_evaluation(agent.evaluate("CartPole-v1", 4, deterministic=True, seed=3))
+    _agent(64, connector=connector).upload(connector)
+    assert json.loads(hub.repositories["model", NAME].files["results.json"])["n_eval_episodes"] == 3
+
+
+def test_distributions_go_along(hub: LoopbackHub, agent: Any) -> None:
+    connector = _connector(_config(n_eval_episodes=0))
+    connector.log_histograms({"rollout/action": np.array([0, 0, 1])}, 64, 0.0)
+    agent.upload(connector)
+    (line,) = hub.repositories["model", NAME].files["histograms.jsonl"].splitlines()
+    assert b"rollout/action" in line
+
+
 def test_without_environment_and_evaluation_the_card_says_no_more(hub: LoopbackHub, agent: Any) -> None:
     from huggingface_hub import ModelCard
 

@@ -12,6 +12,7 @@ from mpe2 import simple_spread_v3, simple_tag_v3
 from pettingzoo.classic import tictactoe_v3
 from pettingzoo.test import api_test, parallel_api_test
 from pettingzoo.test.example_envs import generated_agents_parallel_v0
+from pettingzoo.utils.conversions import parallel_to_aec
 from tests.environment.pettingzoo_toys import Bidding, Mortals, Rendezvous, Strangers
 
 from rl_framework import (
@@ -160,6 +161,23 @@ def test_rewards_between_the_turns_are_the_last_decisions() -> None:
                                                   ("bidder_2", 4)]  # fmt: skip
 
 
+@pytest.mark.parametrize("make", [Mortals, Rendezvous], ids=["mortals", "rendezvous"])
+def test_turns_bring_what_acting_together_brings(make: Any) -> None:
+    def chosen(batch: BatchedEnvironment) -> Any:
+        # Whoever waits is not asked, so that only what everybody sees can decide.
+        return np.full(batch.num_envs, int(world.t) % 2, np.int64)
+
+    told = []
+    for as_turns in (False, True):
+        world = make()
+        found, _ = _transitions(open_environments(parallel_to_aec(world) if as_turns else world), 10, chosen)
+        told.append([[rest for slot, *rest in found if slot == number] for number in range(len(world.possible_agents))])
+    together, by_turns = told
+    for many, few in zip(together, by_turns, strict=True):
+        assert len(few) >= 2
+        assert few == many[: len(few)]
+
+
 def test_masks_are_taken_out_of_observations() -> None:
     world = Bidding(die=False, masks=True)
     batch = open_environments(world)
@@ -254,6 +272,20 @@ def test_nothing_of_the_dead_is_learned_from(algorithm: str) -> None:
     assert count.teams == [1 + 2 + 101 + 102 + 103 + 201 + 202 + 203 + 204 + 205] * len(count.teams)
     assert len(count.teams) == world.episode
     assert set(count.returns) == {3.0, 306.0, 1015.0}
+
+
+def test_changing_numbers_of_agents_share_a_policy() -> None:
+    agent = StableBaselinesAgent("dqn", {"learning_starts": 10_000, "buffer_size": 500})
+    world = Strangers()
+    agent.train(ChangingAgents(world, 2), 60, seed=0, progress_bar=False)
+    buffer = agent.algorithm.replay_buffer
+    stored = [(f"bird_{int(row[0])}", int(row[1])) for row in buffer.observations[: buffer.pos, 0]]
+    assert agent.num_timesteps == len(world.happened) >= 60
+    assert Counter(stored) == Counter(world.happened)
+    result = agent.evaluate(ChangingAgents(Strangers(), 2), 12, seed=0)
+    # Six steps of the world, each of which pays 1 to everybody there; in the first, one is there.
+    assert set(result.team.returns) == {1.0 + 5 * 2.0}
+    assert set(result.agents) == {f"bird_{number}" for number in range(6)}
 
 
 def test_evaluation_is_of_each_agent_and_of_the_team() -> None:

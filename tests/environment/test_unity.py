@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from tests.environment.unity_scenes import Scene
-from tests.servers.unity import ECHO, PIXELS
+from tests.servers.unity import ECHO, PIXELS, sends_channels_first
 
 from rl_framework import StableBaselinesAgent, record_video
 from rl_framework.environment import open_environments
@@ -182,19 +182,28 @@ class TestSpaces:
         with pytest.raises(UnsupportedSpaceError):
             StableBaselinesAgent("ppo", TINY).train(scene.path, 16, progress_bar=False)
 
-    def test_masks_reach_maskable_ppo(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("algorithm", "actions", "kwargs"),
+        [
+            ("maskable_ppo", "discrete", {}),
+            ("maskable_ppo", "hybrid", {"hybrid_actions": "bins"}),
+            ("ppo", "hybrid", {"hybrid_actions": "scores"}),
+        ],
+        ids=["discrete", "hybrid-bins", "hybrid-scores"],
+    )
+    def test_masks_hold_in_training(self, tmp_path: Path, algorithm: str, actions: str, kwargs: dict[str, Any]) -> None:
         """A random policy would choose what is forbidden more often than not."""
-        scene = Scene(tmp_path, "--actions", "discrete", "--agents", 4, "--masks", "--periods", "1,2")
-        agent = StableBaselinesAgent("maskable_ppo", TINY)
-        agent.train(scene.path, 100, seed=0, progress_bar=False)
+        scene = Scene(tmp_path, "--actions", actions, "--agents", 4, "--masks", "--periods", "1,2")
+        agent = StableBaselinesAgent(algorithm, TINY)
+        agent.train(scene.path, 100, environment_kwargs=kwargs, seed=0, progress_bar=False)
         transitions = scene.transitions()
         assert len(transitions) >= 100
         assert sum(sum(transition["mask"]) for transition in transitions) > 100
-        assert not any(transition["mask"][int(transition["action"][0])] for transition in transitions)
+        assert not any(transition["mask"][int(transition["action"][-1])] for transition in transitions)
 
     def test_visual_observations(self, tmp_path: Path) -> None:
         scene = Scene(tmp_path, "--observations", "both", "--agents", 2)
-        shape = (PIXELS, PIXELS, 3)
+        shape = (3, PIXELS, PIXELS) if sends_channels_first() else (PIXELS, PIXELS, 3)
         for kind, space in (
             ("uint8", spaces.Box(0, 255, shape, np.uint8)),
             ("float", spaces.Box(-np.inf, np.inf, shape, np.float32)),
@@ -207,15 +216,17 @@ class TestSpaces:
                 assert unity.sensor_names == {"Reach?team=0": ["Vector", "Camera"]}
                 observations, _ = batch.reset_slots()
                 picture = observations["obs_1"][0] / (255 if kind == "uint8" else 1)
+                picture = np.moveaxis(picture, 0, 2) if sends_channels_first() else picture
                 # The player draws squares of five pixels, whose colours add up where they meet.
                 assert picture[:, :, 0].sum() == pytest.approx(25)
                 column = int((observations["obs_0"][0][0] + 1.2) / 2.4 * (PIXELS - 5))
                 assert picture[:, column, 0].sum() == pytest.approx(5)
 
-    def test_images_are_learned_from_and_filmed(self, tmp_path: Path) -> None:
-        scene = Scene(tmp_path, "--observations", "visual", "--agents", 2)
+    @pytest.mark.parametrize(("observations", "policy"), [("visual", "CnnPolicy"), ("both", "MultiInputPolicy")])
+    def test_images_are_learned_from_and_filmed(self, tmp_path: Path, observations: str, policy: str) -> None:
+        scene = Scene(tmp_path, "--observations", observations, "--agents", 2)
         with UnityEnvironmentAdapter(scene.path) as unity:
-            agent = StableBaselinesAgent("ppo", {**TINY, "policy": "CnnPolicy"})
+            agent = StableBaselinesAgent("ppo", {**TINY, "policy": policy})
             agent.train(unity, 16, progress_bar=False)
             film = record_video(agent, unity, tmp_path / "film.gif", length=4, show_progress=False)
         assert film.stat().st_size > 100
@@ -348,6 +359,11 @@ class TestFailures:
         with pytest.raises(EnvironmentSourceError, match=message):
             open_environments(scene.path, environment_kwargs={"timeout": timeout})
 
+    def test_images_of_another_version(self, tmp_path: Path) -> None:
+        scene = Scene(tmp_path, "--observations", "both", "--foreign-images")
+        with pytest.raises(EnvironmentSourceError, match=r"cannot read what .*Reach.*install the one that belongs"):
+            open_environments(scene.path)
+
     def test_editor_that_nobody_starts(self) -> None:
         options = {"base_port": _free_port(), "timeout": 0.3}
         with pytest.raises(EnvironmentSourceError, match="Press Play in the Editor while it waits"):
@@ -387,7 +403,8 @@ class TestFailures:
     def test_player_dies_in_mid_episode(self, tmp_path: Path, misdeed: str) -> None:
         """It is started again; nobody's episode goes on into another one, and training goes on."""
         scene = Scene(tmp_path, f"--{misdeed}-at", 9, "--once", tmp_path / "once", "--agents", 3, "--periods", "1,2")
-        with UnityEnvironmentAdapter(scene.path, timeout=1.5, environment_parameters={"radius": 0.01}) as unity:
+        timeout = 3.0 if misdeed == "hang" else 20.0  # which is also what a player on a busy machine has to start
+        with UnityEnvironmentAdapter(scene.path, timeout=timeout, environment_parameters={"radius": 0.01}) as unity:
             batch = open_environments(unity)
             batch.reset_slots()
             started = time.monotonic()

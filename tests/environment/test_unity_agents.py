@@ -94,6 +94,33 @@ def test_off_policy_stores_each_transition_once(periods: str, tmp_path: Path) ->
     assert stored.total() >= 150
 
 
+@pytest.mark.parametrize("periods", PERIODS)
+def test_a_crash_loses_and_invents_nothing(periods: str, tmp_path: Path) -> None:
+    """What nobody knows the outcome of is told as cut off, once for each agent that was in mid-episode."""
+    scene = Scene(tmp_path, *CROWD, "--periods", periods, "--crash-at", 25, "--once", tmp_path / "once")
+    agent = StableBaselinesAgent(SAC, {**SMALL, "buffer_size": 500, "learning_starts": 500})
+    agent.train(scene.path, 150, environment_kwargs={"max_agents": 5}, seed=1, progress_bar=False)
+    buffer: Any = agent.algorithm.replay_buffer  # type: ignore[attr-defined]
+    stored = Counter(
+        _rounded(*(getattr(buffer, name)[row, 0] for name in ("observations", "rewards", "dones", "timeouts")))
+        for row in range(buffer.pos)
+    )
+    sent = _sent(scene, "observation", "reward", "done", "interrupted")
+    assert len(scene.noted("started")) == 2
+    assert not sent - stored
+    cut = stored - sent
+    assert {row[-3:] for row in cut} == {(0.0, 1.0, 1.0)}
+    noted = [line["what"] for line in scene.log]
+    crash = noted.index("crash_at")
+    reset = max(place for place, what in enumerate(noted[:crash]) if what == "reset")
+    before = scene.log[reset:crash]
+    alive = {line["id"]: line["observation"] for line in before if line["what"] == "agent"}
+    ended = {line["id"] for line in before if line["what"] == "agent" and line["done"]}
+    assert Counter(row[:3] for row in cut.elements()) == Counter(
+        _rounded(observation) for number, observation in alive.items() if number not in ended
+    )
+
+
 def test_collected_episodes_are_those_of_single_agents(tmp_path: Path) -> None:
     """Each has one agent's observations in their order, its own actions, and all of its reward."""
     scene = Scene(tmp_path, *CROWD, "--periods", "1,2,3")

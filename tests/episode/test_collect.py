@@ -246,6 +246,12 @@ def test_order_and_data_are_the_same_on_disk(tmp_path: Path) -> None:
     assert not kept.spaces_are_inferred
 
 
+def test_missing_folders_above_the_path_are_made(tmp_path: Path) -> None:
+    kept = collect("random", Counter(), 2, path=tmp_path / "new" / "deeper" / "episodes")
+    assert len(EpisodeSequence.load(tmp_path / "new" / "deeper" / "episodes")) == len(kept) == 2
+    assert [path.name for path in (tmp_path / "new" / "deeper").iterdir()] == ["episodes"], "nothing temporary is left"
+
+
 def test_a_folder_that_is_taken_is_refused_before_anything_is_played(tmp_path: Path) -> None:
     collect("random", Counter(), 1, path=tmp_path / "episodes")
     environment = Counter()

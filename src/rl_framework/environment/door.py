@@ -30,6 +30,9 @@ __all__ = [
     "VECTORIZATIONS",
     "adapter_class_for",
     "can_be_made_afresh",
+    "check_all_different",
+    "check_environment_count",
+    "check_factory",
     "choose_vectorization",
     "environment_id_of",
     "open_environments",
@@ -98,10 +101,7 @@ def open_environments(
     """
     if vectorization not in VECTORIZATIONS:
         raise ArgumentError("vectorization", vectorization, f"must be one of {', '.join(VECTORIZATIONS)}")
-    if n_environments is not None:
-        is_number = isinstance(n_environments, int | np.integer) and not isinstance(n_environments, bool)
-        if not is_number or n_environments < 1:
-            raise ArgumentError("n_environments", n_environments, "must be an integer of at least 1")
+    check_environment_count(n_environments)
     if environment_kwargs is not None and not isinstance(environment_kwargs, dict):
         raise ArgumentError("environment_kwargs", environment_kwargs, "must be a dictionary of keyword arguments")
     if isinstance(source, BatchedEnvironment):
@@ -164,6 +164,19 @@ def can_be_made_afresh(source: Any) -> bool:
     if isinstance(source, list | tuple):
         return bool(source) and all(can_be_made_afresh(part) for part in source)
     return _is_factory(source)
+
+
+def check_environment_count(n_environments: int | None) -> None:
+    """Refuses an `n_environments` that is no number of environments."""
+    is_number = isinstance(n_environments, int | np.integer) and not isinstance(n_environments, bool)
+    if n_environments is not None and (not is_number or n_environments < 1):
+        raise ArgumentError("n_environments", n_environments, "must be an integer of at least 1")
+
+
+def check_all_different(simulators: Sequence[Any], argument: str, source: object) -> None:
+    """Refuses a list of simulators in which one is there twice: it would be stepped twice as often."""
+    if len({id(simulator) for simulator in simulators}) != len(simulators):
+        raise EnvironmentSourceError(argument, source, "the same object is there more than once")
 
 
 def environment_id_of(source: Any) -> str | None:
@@ -239,9 +252,8 @@ def _list_singles(
             raise EnvironmentSourceError(argument, source, "holds no environment", f"Give {_ACCEPTED}.")
         check_instance_count(n_environments, len(source), argument, source)
         singles = [_single(part, kwargs, argument) for part in source]
-        simulators = [id(single.simulator) for single in singles if single.simulator is not None]
-        if len(set(simulators)) != len(simulators):
-            raise EnvironmentSourceError(argument, source, "the same object is there more than once")
+        simulators = [single.simulator for single in singles if single.simulator is not None]
+        check_all_different(simulators, argument, source)
         return None, singles
     single = _single(source, kwargs, argument)
     if not single.is_made_here:
@@ -268,7 +280,7 @@ def _single(source: Any, kwargs: dict[str, Any], argument: str) -> _Single:
     if _is_pair(source):
         return _single(source[1], kwargs, argument)
     if _is_factory(source):
-        _check_factory(source, kwargs, argument)
+        check_factory(source, kwargs, argument)
         return _Single(make=partial(_make_from_factory, source, kwargs, argument))
     problem = "there is no environment" if source is None else f"a {type(source).__name__} is no environment"
     raise EnvironmentSourceError(
@@ -312,7 +324,8 @@ def _refuse_kwargs(kwargs: dict[str, Any], argument: str) -> None:
         )
 
 
-def _check_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argument: str) -> None:
+def check_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argument: str) -> None:
+    """Refuses arguments that a factory does not take, before it is called."""
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):

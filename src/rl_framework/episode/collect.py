@@ -104,13 +104,16 @@ def collect_episodes(
             ):
                 name = environment_id_of(environment) or batch.environment_id
                 turns: list[tuple[int, int]] = []
+                directory = None if path is None else Path(path).absolute().parent
+                if directory is not None:
+                    directory.mkdir(parents=True, exist_ok=True)
                 environments_seed = derive_seed(seed, "environments")
                 sequence = EpisodeSequence.from_episode_generator(
                     _counted(_episodes(actor, batch, n_episodes, environments_seed, deterministic, turns), bar),
                     n_episodes,
                     batch.single_observation_space,
                     batch.single_action_space,
-                    None if path is None else Path(path).absolute().parent,
+                    directory,
                 )
         finally:
             batch.close()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_framework.episode.observation_tree import ObservationTree, leaf_name, leaves, map_leaves
+from rl_framework.episode.observation_tree import ObservationTree, leaf_name, leaves, map_leaves, stacked
 from rl_framework.errors import EpisodeDataError, shorten
 
 __all__ = ["Episode", "as_episode", "sum_of_rewards"]
@@ -89,7 +89,7 @@ class Episode:
                 raise EpisodeDataError(f"the observation of step {index} is not what the step before it led to")
         observations, actions, following, rewards, terminated, truncated, infos = zip(*steps, strict=True)
         return cls(
-            observations=_stack([*observations, following[-1]]),
+            observations=stacked([*observations, following[-1]]),
             actions=np.stack([np.asarray(action) for action in actions]),
             rewards=np.array([float(reward) for reward in rewards]),
             terminated=bool(terminated[-1]),
@@ -210,12 +210,6 @@ def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise EpisodeDataError(f"{name} is {shorten(value)}, not a bool: it is of the episode as a whole")
     return bool(value)
-
-
-def _stack(observations: list[Any]) -> Any:
-    if isinstance(observations[0], Mapping):
-        return {key: _stack([observation[key] for observation in observations]) for key in observations[0]}
-    return np.stack([np.asarray(observation) for observation in observations])
 
 
 def _equal(one: Any, other: Any) -> bool:

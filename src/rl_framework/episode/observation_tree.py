@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ObservationTree", "leaf_name", "leaves", "map_leaves", "n_rows", "tree_of_leaves"]
+__all__ = ["ObservationTree", "concatenated", "leaf_name", "leaves", "map_leaves", "stacked", "tree_of_leaves"]
 
 ObservationTree = NDArray[Any] | dict[str, Any]
 """An array, or a dict whose values are arrays or such dicts."""
@@ -46,11 +46,20 @@ def tree_of_leaves(parts: Mapping[Path, Any]) -> Any:
     return tree
 
 
-def n_rows(tree: Any) -> int:
-    """Returns the length of the leading axis of the first array."""
-    while isinstance(tree, Mapping):
-        tree = next(iter(tree.values()))
-    return int(np.shape(tree)[0])
+def stacked(trees: Sequence[Any]) -> Any:
+    """Puts single observations under one another: the arrays get a new leading axis."""
+    return _joined(trees, np.stack)
+
+
+def concatenated(trees: Sequence[Any]) -> Any:
+    """Puts batches of observations behind one another, along their leading axis."""
+    return _joined(trees, np.concatenate)
+
+
+def _joined(trees: Sequence[Any], join: Callable[[list[Any]], NDArray[Any]]) -> Any:
+    if isinstance(trees[0], Mapping):
+        return {key: _joined([tree[key] for tree in trees], join) for key in trees[0]}
+    return join([np.asarray(tree) for tree in trees])
 
 
 def leaf_name(path: Path) -> str:

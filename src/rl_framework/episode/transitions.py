@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_framework.episode.storage import Batch, EpisodeStorage, TransitionArrays
-from rl_framework.episode.storage.interface import concatenate, take
+from rl_framework.episode.storage.interface import gather_episodes_of_several, gather_of_several
 from rl_framework.errors import ArgumentError
 
 __all__ = ["Transitions"]
@@ -73,17 +73,7 @@ class Transitions:
             ArgumentError: An index is out of range, or there is none.
         """
         places, steps = self._locate(indices)
-        which, episodes = self._which[places], self._episodes[places]
-        if len(self._storages) == 1:
-            return self._storages[0].gather(episodes, steps)
-        parts, order = [], []
-        for number in np.unique(which):
-            mine = np.flatnonzero(which == number)
-            parts.append(self._storages[number].gather(episodes[mine], steps[mine]))
-            order.append(mine)
-        back = np.empty(len(places), np.int64)
-        back[np.concatenate(order)] = np.arange(len(places))
-        return take(concatenate(parts), back)
+        return gather_of_several(self._storages, self._which[places], self._episodes[places], steps)
 
     def all(self) -> Batch:
         """Reads all transitions, in order, into memory.
@@ -93,11 +83,7 @@ class Transitions:
         """
         if len(self) == 0:
             raise ArgumentError("episodes", [], "hold no transitions")
-        runs = np.flatnonzero(np.diff(self._which)) + 1
-        parts = []
-        for which, episodes in zip(np.split(self._which, runs), np.split(self._episodes, runs), strict=True):
-            parts.append(self._storages[which[0]].gather_episodes(episodes))
-        return concatenate(parts)
+        return gather_episodes_of_several(self._storages, self._which, self._episodes)
 
     def arrays(self) -> TransitionArrays | None:
         """Returns the arrays that hold all episodes of the storage, if there is one storage and it has such arrays.

@@ -167,10 +167,11 @@ def test_every_observation_space(observation_space):
         ("MlpPolicy", {"net_arch": []}, True),
         ("MlpPolicy", {"share_features_extractor": False}, True),
         ("MlpPolicy", {"activation_fn": "elu"}, False),
+        ("MlpPolicy", {"activation_fn": "elu", "share_features_extractor": False}, False),
         ("MlpPolicy", {"use_sde": True}, False),
         ("MlpPolicy", {"use_sde": True, "squash_output": True}, False),
     ],
-    ids=["relu", "linear", "two extractors", "elu", "gsde", "squashed"],
+    ids=["relu", "linear", "two extractors", "elu", "elu, two extractors", "gsde", "squashed"],
 )
 def test_other_networks(policy, policy_kwargs, by_hand):
     sequence = recorded(action_space=ACTIONS["box"])

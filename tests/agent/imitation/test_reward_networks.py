@@ -13,9 +13,9 @@ from imitation.util import networks
 from rl_framework import registry
 from rl_framework.agent.imitation.reward_networks import (
     build_reward_network,
-    check_tensors_fit,
     reward_network_data,
 )
+from rl_framework.agent.reinforcement.library.state.saved_state import check_tensors
 from rl_framework.errors import ArgumentError, BundleError, UnknownNameError, UnsavableError
 
 VECTOR, ACTIONS = spaces.Box(-1.0, 1.0, (3,), np.float32), spaces.Discrete(2)
@@ -75,7 +75,7 @@ def test_every_kind_is_built_again_alike_from_its_data_and_its_tensors(kind):
     assert type(network) is expected
     again = build_reward_network(data, space, ACTIONS)
     tensors = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    check_tensors_fit(tensors, again, "reward_net.safetensors")
+    check_tensors(tensors, again.state_dict(), "reward_net.safetensors")
     again.load_state_dict(tensors)
     arguments = inputs(space)
     rewards = [each.predict_processed(*arguments, update_stats=False) for each in (network, again)]
@@ -185,4 +185,4 @@ def test_tensors_that_do_not_fit_are_refused():
         tensors | {name: tensors[name].double()},
     ):
         with pytest.raises(BundleError, match=r"reward_net\.safetensors"):
-            check_tensors_fit(changed, network, "reward_net.safetensors")
+            check_tensors(changed, network.state_dict(), "reward_net.safetensors")

@@ -9,7 +9,6 @@ import gymnasium
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.utils import get_device
 
 from rl_framework.agent.imitation.learner import Learner
 from rl_framework.agent.imitation.library.behavioural_cloning import BehaviouralCloning
@@ -118,11 +117,6 @@ class ClonedPolicyLearner(Learner):
     def networks(self) -> Iterable[torch.nn.Module]:
         """Returns the policy."""
         return [self.policy]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the policy runs."""
-        return get_device(self.parameters.get("device", "auto"))
 
     def members(self) -> dict[str, Any]:
         """Returns the policy's weights."""

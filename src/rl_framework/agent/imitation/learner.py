@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.utils import get_device
 
 from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
 from rl_framework.bundle import Bundle, encode_value
@@ -215,9 +216,9 @@ class Learner(ABC):
         """Returns the networks that are trained, by whose size the number of threads is chosen."""
 
     @property
-    @abstractmethod
     def device(self) -> torch.device:
         """Where the networks run."""
+        return get_device(self.parameters.get("device", "auto"))
 
     def policy_to_continue(self) -> PolicyToContinue:
         """Returns what `StableBaselinesAgent.from_agent` goes on with.

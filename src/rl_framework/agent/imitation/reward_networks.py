@@ -30,7 +30,7 @@ import torch
 from rl_framework import registry
 from rl_framework.errors import ArgumentError, BundleError, UnknownNameError, UnsavableError, require_extra
 
-__all__ = ["build_reward_network", "check_tensors_fit", "reward_network_data"]
+__all__ = ["build_reward_network", "reward_network_data"]
 
 _NETS, _NETWORKS = "imitation.rewards.reward_nets", "imitation.util.networks"
 for _name, _class in {
@@ -278,26 +278,3 @@ def _channels_are_first(space: Any) -> bool:
     from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
     return is_image_space(space) and is_image_space_channels_first(space)
-
-
-def check_tensors_fit(tensors: Mapping[str, torch.Tensor], network: torch.nn.Module, name: str) -> None:
-    """Checks that tensors from a file are those of a network.
-
-    Args:
-        tensors: From the file.
-        network: What they are for.
-        name: Of the member of the bundle.
-
-    Raises:
-        BundleError: A tensor is missing, unexpected, or of another shape or type.
-    """
-    expected = network.state_dict()
-    differing = set(tensors) ^ set(expected)
-    if differing:
-        raise BundleError(f"{name}: missing or unexpected tensors: {', '.join(sorted(differing)[:5])}")
-    for key, tensor in tensors.items():
-        if tensor.shape != expected[key].shape or tensor.dtype != expected[key].dtype:
-            raise BundleError(
-                f"{name}: {key} is {tuple(tensor.shape)} {tensor.dtype}, "
-                f"the configuration asks for {tuple(expected[key].shape)} {expected[key].dtype}"
-            )

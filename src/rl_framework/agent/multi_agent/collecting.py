@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from rl_framework.agent.base_agent import Agent
 from rl_framework.environment.acting import ActedStep, act_for_episodes, check_episode_count
 from rl_framework.environment.door import can_be_made_afresh
-from rl_framework.environment.world.joint import GroupSlots, JointEnvironment
+from rl_framework.environment.world.joint import GroupSlots, JointEnvironment, side_by_side
 from rl_framework.episode import Episode, EpisodeSequence
 from rl_framework.episode.recording.recorder import EpisodeRecorder
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
-
-if TYPE_CHECKING:
-    from rl_framework.agent.multi_agent.multi_agent import MultiAgent
 
 __all__ = ["collect_by_group"]
 
@@ -23,7 +21,7 @@ _BOOKKEEPING = ("episode", "terminal_observation", "TimeLimit.truncated")
 
 
 def collect_by_group(
-    multi: MultiAgent,
+    multi: Agent,
     environment: Any,
     n_episodes: int,
     seed: int | None,
@@ -39,6 +37,7 @@ def collect_by_group(
         n_environments = min(_WORLDS, n_episodes)
     with isolated_random_state(derive_seed(seed, "construction")):
         worlds = multi.open_environments(environment, n_environments, environment_kwargs)
+        assert isinstance(worlds, JointEnvironment)  # as a `MultiAgent` opens them
         try:
             multi.check_spaces(worlds, "environment")
             recorders = {name: _GroupRecorder(group) for name, group in worlds.groups.items()}
@@ -71,8 +70,8 @@ class _GroupRecorder:
         step = group.latest_step
         assert step is not None  # the worlds have been stepped
         counting = np.repeat(np.isin(np.arange(worlds.num_envs), acted.slots), group.slots_per_world)
-        before = _side_by_side(acted.observations[group.name])
-        given = _side_by_side(acted.actions[group.name])
+        before = side_by_side(acted.observations[group.name])
+        given = side_by_side(acted.actions[group.name])
         actions = given if step.actions is None else step.actions
         for slot in map(int, np.flatnonzero(step.acted & counting)):
             if slot not in self._open:
@@ -87,10 +86,3 @@ class _GroupRecorder:
             if ended:
                 finished = self._open.pop(slot).finish(bool(step.terminated[slot]), bool(step.truncated[slot]))
                 self.episodes.append(finished)
-
-
-def _side_by_side(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _side_by_side(part) for key, part in value.items()}
-    array = np.asarray(value)
-    return array.reshape(-1, *array.shape[2:])

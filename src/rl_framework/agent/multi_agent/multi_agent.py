@@ -20,7 +20,7 @@ from rl_framework.agent.training_arguments import TrainingArguments
 from rl_framework.bundle import Bundle
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.world.groups import group_of
-from rl_framework.environment.world.joint import JointEnvironment
+from rl_framework.environment.world.joint import JointEnvironment, by_world, side_by_side
 from rl_framework.environment.world.opening import open_worlds
 from rl_framework.episode import EpisodeSequence
 from rl_framework.errors import ArgumentError, UnknownNameError
@@ -68,6 +68,9 @@ class MultiAgent(RLAgent):
                 if name not in self._agents:
                     raise UnknownNameError(argument, name, self._agents)
         saved.check_agents(self._agents, self.frozen)
+        for name, agent in self._agents.items():
+            if isinstance(agent, MultiAgent):
+                raise ArgumentError(f"groups[{name!r}]", agent, "is no agent of one policy")
         self.seed: int | None = None
         self._timesteps = 0
 
@@ -222,13 +225,13 @@ class MultiAgent(RLAgent):
                 )
             starts = None if episode_starts is None else np.repeat(np.asarray(episode_starts), slots)
             chosen, states[name] = agent.predict(
-                _side_by_side(observations[name]),
+                side_by_side(observations[name]),
                 None if state is None else state[name],
                 starts,
                 deterministic,
                 **({} if masks is None else {"action_masks": masks.reshape(worlds * slots, -1)}),
             )
-            actions[name] = _by_world(chosen, worlds)
+            actions[name] = by_world(chosen, worlds)
         return actions, states
 
     def open_environments(
@@ -393,17 +396,3 @@ def _leading(value: Any) -> tuple[int, int]:
         value = next(iter(value.values()))
     worlds, slots = np.shape(value)[:2]
     return int(worlds), int(slots)
-
-
-def _side_by_side(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _side_by_side(part) for key, part in value.items()}
-    array = np.asarray(value)
-    return array.reshape(-1, *array.shape[2:])
-
-
-def _by_world(value: Any, worlds: int) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _by_world(part, worlds) for key, part in value.items()}
-    array = np.asarray(value)
-    return array.reshape(worlds, -1, *array.shape[1:])

@@ -9,6 +9,7 @@ from typing import Any
 
 from rl_framework import registry
 from rl_framework.agent.base_agent import Agent
+from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.agent.trainable_agent import TrainableAgent
 from rl_framework.bundle import Bundle, BundlePart, part_members
 from rl_framework.environment.world.joint import JointEnvironment
@@ -62,13 +63,11 @@ def check_agents(agents: Mapping[str, Agent], frozen: Sequence[str]) -> None:
     Raises:
         ArgumentError: One cannot.
     """
-    from rl_framework.agent.reinforcement_learning_agent import RLAgent
-
     for name, agent in agents.items():
         if not isinstance(name, str) or not name:
             raise ArgumentError("groups", name, "the name of a group must be a text, and not empty")
-        if not isinstance(agent, Agent) or type(agent).__name__ == "MultiAgent":
-            raise ArgumentError(f"groups[{name!r}]", agent, "is no agent of one policy")
+        if not isinstance(agent, Agent):
+            raise ArgumentError(f"groups[{name!r}]", agent, "is no agent")
         if name not in frozen and not isinstance(agent, RLAgent):
             raise ArgumentError(
                 f"groups[{name!r}]",

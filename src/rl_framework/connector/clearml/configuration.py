@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from rl_framework.errors import ArgumentError
 
-__all__ = ["ClearMLDownloadConfig", "ClearMLUploadConfig"]
+__all__ = ["SHORTEST_NAME", "ClearMLDownloadConfig", "ClearMLUploadConfig"]
 
-_SHORTEST_NAME = 3
+SHORTEST_NAME = 3
 """ClearML refuses names of tasks and projects that are shorter."""
 
 
@@ -46,8 +46,8 @@ class ClearMLUploadConfig:
     def __post_init__(self) -> None:
         for argument in ("project_name", "task_name"):
             name = getattr(self, argument)
-            if name is not None and len(name.strip()) < _SHORTEST_NAME:
-                raise ArgumentError(argument, name, f"must have at least {_SHORTEST_NAME} characters for ClearML")
+            if name is not None and len(name.strip()) < SHORTEST_NAME:
+                raise ArgumentError(argument, name, f"must have at least {SHORTEST_NAME} characters for ClearML")
         if "/" in self.file_name or not self.file_name.endswith(".zip"):
             raise ArgumentError("file_name", self.file_name, "must be the name of a file that ends with .zip")
         if self.n_eval_episodes < 0:

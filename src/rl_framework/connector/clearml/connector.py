@@ -113,6 +113,8 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
             if file is not None:
                 file.unlink(missing_ok=True)
         folder.rmdir()
+        if not self._is_training:
+            self.delivery.release()
         return self.web_page or str(self.task_id)
 
     def _delivery_first(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rl_framework.connector.clearml import sdk
-from rl_framework.connector.clearml.configuration import ClearMLUploadConfig
+from rl_framework.connector.clearml.configuration import SHORTEST_NAME, ClearMLUploadConfig
 from rl_framework.connector.clearml.service import ClearMLService
 from rl_framework.connector.clearml.tasks import TaskWriter, histogram_plot
 from rl_framework.connector.delivery import Item
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 _BINS = 50
 _BUFFERED_VALUES = 500
 _BUFFERED_SECONDS = 2.0
-_SHORTEST_NAME = 3
 
 
 class ClearMLTracker(RemoteConnector):
@@ -134,7 +133,7 @@ class ClearMLTracker(RemoteConnector):
             name = config.task_name or default_name or Path(sys.argv[0] or "training").stem
             self._run |= {
                 "project": config.project_name,
-                "name": name if len(name) >= _SHORTEST_NAME else f"task {name}",
+                "name": name if len(name) >= SHORTEST_NAME else f"task {name}",
                 "type": config.task_type,
                 "tags": list(config.tags),
             }

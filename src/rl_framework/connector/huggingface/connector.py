@@ -129,6 +129,7 @@ class HuggingFaceConnector(RemoteConnector):
     def log_record(self, record: Mapping[str, Any]) -> None:
         """Keeps the record on this machine."""
         self._to_write()  # before the training, not at its end
+        self._evaluation = None  # of the agent as it was before
         self.local.log_record(record)
 
     def log_evaluation(self, result: EvaluationResult) -> None:

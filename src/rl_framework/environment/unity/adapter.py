@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from rl_framework.environment.adapter import MultiSlotAdapter
 from rl_framework.environment.batch import SlotStep
@@ -42,6 +42,8 @@ class UnityEnvironmentAdapter(MultiSlotAdapter):
     its open episodes cannot be replayed: a resumed training begins new ones.
 
     Images are what the agents' cameras see. Videos show the first camera sensor of the first agent.
+
+    It was tested with the real `mlagents_envs` against a small player of our own over gRPC; no Unity build was run.
 
     All arguments can be given as `environment_kwargs`, too.
 
@@ -90,8 +92,6 @@ class UnityEnvironmentAdapter(MultiSlotAdapter):
         self._scene: Any = None
         self._given: Any = None
         self._is_shared = False
-        self._latest: dict[str, list[Any]] = {}
-        self._latest_present: dict[str, Any] = {}
 
     @classmethod
     def accepts(cls, source: object) -> bool:
@@ -241,10 +241,7 @@ class UnityEnvironmentAdapter(MultiSlotAdapter):
         Returns:
             By name of the behaviour, what `reset` returns.
         """
-        begun: dict[str, Any] = self.open()._scene.reset_groups(seed=seed, options=options)
-        for name, (observations, _, present) in begun.items():
-            self._latest[name], self._latest_present[name] = observations, present
-        return begun
+        return cast(dict[str, Any], self.open()._scene.reset_groups(seed=seed, options=options))
 
     def step_groups(self, actions: Mapping[str, list[Any]]) -> dict[str, SlotStep]:
         """Lets everybody who asked act, in all behaviours.
@@ -257,10 +254,7 @@ class UnityEnvironmentAdapter(MultiSlotAdapter):
         """
         if self._scene is None:
             raise RLFrameworkError("the Unity environment is closed")
-        steps: dict[str, SlotStep] = self._scene.step_groups(actions)
-        for name, step in steps.items():
-            self._latest[name], self._latest_present[name] = step.observations, step.present
-        return steps
+        return cast(dict[str, SlotStep], self._scene.step_groups(actions))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Starts the scene anew; see `reset_groups`."""
@@ -281,11 +275,8 @@ class UnityEnvironmentAdapter(MultiSlotAdapter):
         Raises:
             RLFrameworkError: The agents have none.
         """
-        for name, group in self.open()._scene.groups.items():
-            shown = self._latest.get(name) or [group.spaces.nothing()]
-            present = self._latest_present.get(name)
-            first = 0 if present is None or not present.any() else int(present.argmax())
-            image = group.spaces.image(shown[first])
+        for group in self.open()._scene.groups.values():
+            image = group.spaces.image(group.observations[int(group.present.argmax())])
             if image is not None:
                 return image
         raise RLFrameworkError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 from rl_framework.environment.batch import SlotStep
@@ -154,7 +156,8 @@ class UnityScene:
 
     def _exchange(self) -> None:
         try:
-            self.connection.environment.step()
+            with self._readable():
+                self.connection.environment.step()
         except RuntimeError as error:
             if "provided had" not in str(error):  # the library's words for numbers that are not finite
                 raise
@@ -163,10 +166,32 @@ class UnityScene:
         self._messages += 1
         self.connection.count_message()
 
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Says what to do about observations that the installed library cannot read.
+
+        Raises:
+            EnvironmentSourceError: There are some.
+        """
+        from mlagents_envs.exception import UnityObservationException
+
+        try:
+            yield
+        except UnityObservationException as error:
+            library = f"mlagents-envs {version('mlagents-envs')}"
+            raise EnvironmentSourceError(
+                "file_name",
+                self._options.file_name,
+                f"{library} cannot read what {self._options.described} observes: {error}",
+                "Versions before 1.0 read images with their channels last, as ML-Agents 2 in Unity sends them, and "
+                "later ones with their channels first, as ML-Agents 3 does: install the one that belongs to the scene.",
+            ) from error
+
     def _guarded_reset(self) -> None:
         while True:
             try:
-                self.connection.environment.reset()
+                with self._readable():
+                    self.connection.environment.reset()
                 return
             except self.connection.failures as error:
                 self.connection.restart(error)

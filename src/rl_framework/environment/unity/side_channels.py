@@ -18,7 +18,7 @@ _SAMPLERS = {
 
 
 class Channels:
-    """The side channels of one player, and what was told through them, so that its successor can be told again.
+    """The side channels of one player: the user's own, and ours for what the user did not bring.
 
     Args:
         own: The user's channels.

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 
 from rl_framework.environment.adapter import AdaptedSlots, MultiSlotAdapter
 from rl_framework.environment.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep
 from rl_framework.environment.world.groups import AGENT_KEY, TEAM_KEY, Group, GroupedWorld
 from rl_framework.errors import ArgumentError, SpaceMismatchError
 
-__all__ = ["MEMBERS_KEY", "GroupSlots", "JointEnvironment"]
+__all__ = ["MEMBERS_KEY", "GroupSlots", "JointEnvironment", "by_world", "side_by_side"]
 
 MEMBERS_KEY = "agent_episodes"
 """Entry of the last info of a world's episode: of each agent's episode in it `{"group", "agent", "r", "l"}`."""
@@ -183,12 +184,12 @@ class JointEnvironment(BatchedEnvironment):
         observations = {}
         for name, group in self.groups.items():
             with _left_alone(group):
-                observations[name] = self._by_world(group.reset_slots()[0])
+                observations[name] = by_world(group.reset_slots()[0], self.num_envs)
         return observations, [{} for _ in self.worlds]
 
     def _step(self, actions: Any) -> SlotStep:
         if actions is not None:
-            by_slot = {name: _reshaped(actions[name], -1) for name in self.groups}
+            by_slot = {name: side_by_side(actions[name]) for name in self.groups}
             self.advance(by_slot)
             for name, group in self.groups.items():
                 group.step_slots(by_slot[name])
@@ -216,15 +217,12 @@ class JointEnvironment(BatchedEnvironment):
                     infos[slot // group.slots_per_world][RAW_RETURN_KEY] = step.infos[slot][TEAM_KEY]["r"]
         for index in map(int, np.flatnonzero(over)):
             infos[index][MEMBERS_KEY], self._members[index] = self._members[index], []
-        observations = {name: self._by_world(step.observations) for name, step in steps.items()}
+        observations = {name: by_world(step.observations, count) for name, step in steps.items()}
         everybody = np.ones(count, dtype=np.bool_)
         summed = SlotStep(observations, rewards, over & ~cut, over & cut, infos, everybody, everybody)
         for index in map(int, np.flatnonzero(over)):
             summed.final_observations[index] = self.observation_of(observations, index)
         return summed
-
-    def _by_world(self, observations: Any) -> Any:
-        return _reshaped(observations, self.num_envs)
 
     def action_masks(self) -> Any:
         """Returns which actions are allowed now, by group: shape `(num_envs, n_slots, n_actions)`, bool.
@@ -259,11 +257,19 @@ class JointEnvironment(BatchedEnvironment):
             self._threads.shutdown()
 
 
-def _reshaped(value: Any, worlds: int) -> Any:
-    """Divides the slots of a batch into worlds, or, with -1, puts them side by side again."""
+def side_by_side(value: Any) -> Any:
+    """Puts the slots of all worlds into one axis: `(worlds, slots, ...)` becomes `(worlds * slots, ...)`."""
+    return _reshaped(value, lambda array: array.reshape(-1, *array.shape[2:]))
+
+
+def by_world(value: Any, worlds: int) -> Any:
+    """Divides the slots of a batch into worlds: `(worlds * slots, ...)` becomes `(worlds, slots, ...)`."""
+    return _reshaped(value, lambda array: array.reshape(worlds, -1, *array.shape[1:]))
+
+
+def _reshaped(value: Any, reshape: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
     if isinstance(value, Mapping):
-        return {key: _reshaped(part, worlds) for key, part in value.items()}
+        return {key: _reshaped(part, reshape) for key, part in value.items()}
     if isinstance(value, tuple):
         raise ArgumentError("environment", value, "spaces of tuples cannot be shared by several groups")
-    array = np.asarray(value)
-    return array.reshape(-1, *array.shape[2:]) if worlds == -1 else array.reshape(worlds, -1, *array.shape[1:])
+    return reshape(np.asarray(value))

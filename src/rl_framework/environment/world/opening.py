@@ -6,14 +6,18 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from rl_framework.environment.adapter import EnvironmentAdapter
-from rl_framework.environment.door import adapter_class_for, can_be_made_afresh
+from rl_framework.environment.door import (
+    adapter_class_for,
+    can_be_made_afresh,
+    check_all_different,
+    check_environment_count,
+    check_factory,
+)
 from rl_framework.environment.in_process import check_instance_count
 from rl_framework.environment.world.groups import GroupedWorld
 from rl_framework.environment.world.joint import JointEnvironment
-from rl_framework.errors import ArgumentError, EnvironmentSourceError
+from rl_framework.errors import EnvironmentSourceError
 
 __all__ = ["open_worlds"]
 
@@ -39,18 +43,16 @@ def open_worlds(
         The worlds. Closing it closes what was made here and nothing of the caller's.
 
     Raises:
-        EnvironmentSourceError: There are no groups of agents in the source.
-        ArgumentError: The world has other agents than the groups.
+        EnvironmentSourceError: There are no groups of agents in the source, or one world is there twice.
+        ArgumentError: The world has other agents than the groups, or the factory takes other arguments.
         SpaceMismatchError: Agents of a group, or the worlds, differ in their spaces.
     """
-    if n_environments is not None and (
-        isinstance(n_environments, bool) or not isinstance(n_environments, int | np.integer) or n_environments < 1
-    ):
-        raise ArgumentError("n_environments", n_environments, "must be an integer of at least 1")
+    check_environment_count(n_environments)
     if isinstance(source, list | tuple):
         if not source:
             raise EnvironmentSourceError(argument, source, "holds no environment")
         check_instance_count(n_environments, len(source), argument, source)
+        check_all_different([each for each in source if not _is_made_here(each)], argument, source)
         sources = list(source)
     elif _is_made_here(source):
         sources = [source] * (n_environments or 1)
@@ -86,6 +88,7 @@ def _open(
     owned = _is_made_here(source)
     adapter_class = adapter_class_for(source)
     if adapter_class is None and callable(source):
+        check_factory(source, kwargs, argument)
         source, kwargs = source(**kwargs), {}
         adapter_class = adapter_class_for(source)
     if adapter_class is None or not hasattr(adapter_class, "setup_groups"):

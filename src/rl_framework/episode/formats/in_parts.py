@@ -16,7 +16,7 @@ from rl_framework.episode.episode import Episode
 from rl_framework.episode.inferred_spaces import infer_action_space, infer_observation_space, joined_space
 from rl_framework.episode.observation_tree import leaf_name, leaves
 from rl_framework.episode.storage import Batch, ColumnStorage, EpisodeStorage, TransitionArrays
-from rl_framework.episode.storage.interface import concatenate, take
+from rl_framework.episode.storage.interface import gather_episodes_of_several, gather_of_several
 from rl_framework.errors import EpisodeDataError
 
 __all__ = ["StorageInParts", "spaces_of"]
@@ -60,24 +60,17 @@ class StorageInParts(EpisodeStorage):
         """Reads single transitions; see `EpisodeStorage.gather`."""
         if len(self._parts) == 1:
             return self._parts[0].gather(episodes, steps)
-        owners = np.searchsorted(self._starts, episodes, side="right") - 1
-        batches, places = [], []
-        for owner in np.unique(owners).tolist():
-            chosen = np.flatnonzero(owners == owner)
-            batches.append(self._parts[owner].gather(episodes[chosen] - self._starts[owner], steps[chosen]))
-            places.append(chosen)
-        if not batches:
-            return self._parts[0].gather(episodes, steps)
-        back = np.empty(len(episodes), np.int64)
-        back[np.concatenate(places)] = np.arange(len(episodes))
-        return take(concatenate(batches), back)
+        owners = self._owners(episodes)
+        return gather_of_several(self._parts, owners, episodes - self._starts[owners], steps)
 
     def gather_episodes(self, episodes: NDArray[np.int64]) -> Batch:
         """Reads all transitions of some episodes, in order."""
-        owners = np.searchsorted(self._starts, episodes, side="right") - 1
-        runs = np.flatnonzero(np.diff(owners)) + 1
-        groups = zip(np.split(owners, runs), np.split(episodes, runs), strict=True)
-        return concatenate([self._parts[own[0]].gather_episodes(mine - self._starts[own[0]]) for own, mine in groups])
+        owners = self._owners(episodes)
+        return gather_episodes_of_several(self._parts, owners, episodes - self._starts[owners])
+
+    def _owners(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the part of each episode."""
+        return np.searchsorted(self._starts, episodes, side="right") - 1
 
 
 def spaces_of(

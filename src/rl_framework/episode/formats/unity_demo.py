@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from rl_framework.episode.checks import check_episode
 from rl_framework.episode.episode import Episode
 from rl_framework.episode.formats.unity_records import DemoFile, Record
+from rl_framework.episode.observation_tree import stacked
 from rl_framework.episode.storage import temporary_data_set
 from rl_framework.episode.storage.stored import StoredEpisodes
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, EpisodeDataError, UnsupportedSpaceError
@@ -175,9 +176,7 @@ class _Recording:
         with file.located(records[0].offset):
             rows = [row for steps in decoded if len(steps) for row in self._spaces.observations(steps)]
             masks = self._spaces.masks(decoded[0])
-        observations: Any = np.stack(rows) if not isinstance(rows[0], dict) else None
-        if observations is None:
-            observations = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+        observations = stacked(rows)
         if not self._spaces.branches or not any(len(record.info.action_mask) for record in records):
             return observations, None
         infos = [self._spaces.mask_info(mask) for mask in masks[1:]]

@@ -28,7 +28,7 @@ _SAFE_KINDS = {"f": (*_WHOLE, "f"), "i": _WHOLE, "u": _WHOLE, "b": ("b",)}
 
 
 class Actor:
-    """A `rl_framework.evaluation.Policy` that acts on copies and gives actions as the environment will receive them.
+    """A `rl_framework.environment.acting.Policy` that acts on copies, and gives actions as they will be received.
 
     Args:
         choose: Takes observations, state, episode starts, whether to be deterministic, and action masks.

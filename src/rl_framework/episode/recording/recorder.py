@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rl_framework.episode.episode import Episode
+from rl_framework.episode.observation_tree import stacked
 from rl_framework.errors import ArgumentError
 
 __all__ = ["EpisodeRecorder", "check_free"]
@@ -55,7 +55,7 @@ class EpisodeRecorder:
     def finish(self, terminated: bool, truncated: bool) -> Episode:
         """Returns the episode; without infos, if there was nothing in any of them."""
         return Episode(
-            observations=_stack(self._observations),
+            observations=stacked(self._observations),
             actions=np.stack(self._actions),
             rewards=np.array(self._rewards),
             terminated=bool(terminated),
@@ -74,9 +74,3 @@ def check_free(path: str | os.PathLike[str] | None) -> None:
         return
     if not Path(path).is_dir() or any(Path(path).iterdir()):
         raise ArgumentError("path", str(Path(path)), "there is something already", "Name another folder.")
-
-
-def _stack(observations: list[Any]) -> NDArray[Any] | dict[str, Any]:
-    if isinstance(observations[0], dict):
-        return {key: _stack([observation[key] for observation in observations]) for key in observations[0]}
-    return np.stack(observations)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_framework.episode.episode import Episode, sum_of_rewards
-from rl_framework.episode.observation_tree import map_leaves
+from rl_framework.episode.observation_tree import concatenated, map_leaves
 from rl_framework.episode.storage.interface import Batch, EpisodeStorage, TransitionArrays
 
 __all__ = ["ColumnStorage"]
@@ -175,7 +175,7 @@ def columns_of(
     """
     parts = list(episodes)
     arrays = TransitionArrays(
-        observations=_concatenated([part.observations for part in parts]),
+        observations=concatenated([part.observations for part in parts]),
         actions=np.concatenate([part.actions for part in parts]),
         rewards=np.concatenate([part.rewards for part in parts]).astype(np.float64, copy=False),
     )
@@ -187,9 +187,3 @@ def columns_of(
         np.array([part.truncated for part in parts], np.bool_),
         None if all(part is None for part in infos) else infos,
     )
-
-
-def _concatenated(trees: list[Any]) -> Any:
-    if isinstance(trees[0], dict):
-        return {key: _concatenated([tree[key] for tree in trees]) for key in trees[0]}
-    return np.concatenate(trees)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
@@ -25,11 +24,11 @@ from numpy.typing import NDArray
 
 from rl_framework.episode.storage.npy import is_storable
 from rl_framework.errors import EpisodeDataError, shorten
+from rl_framework.json_arrays import decode_float, encode_float
 
 __all__ = ["StoredInfos", "decode_info", "encode_info"]
 
 _MAXIMUM_DEPTH = 30
-_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _INTEGER_BITS = 10_000  # Python reads no decimal number of more than 4,300 digits
 _TEXT_LENGTH = 10_000
 
@@ -57,7 +56,7 @@ def _encode(value: Any, unknown: list[Any], depth: int) -> Any:
     if kind is int and value.bit_length() <= _INTEGER_BITS:
         return value
     if kind is float:
-        return value if math.isfinite(value) else {"$float": str(value)}
+        return encode_float(value)
     if depth > 0:
         if kind is list:
             return [_encode(item, unknown, depth - 1) for item in value]
@@ -132,7 +131,7 @@ def _decode(data: Any, depth: int) -> Any:
         return {key: _decode(item, depth - 1) for key, item in data.items()}
     ((tag, content),) = data.items()
     if tag == "$float":
-        return _NON_FINITE[content]
+        return decode_float(content)
     if tag == "$text" and isinstance(content, str):
         return content
     if tag == "$tuple":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from rl_framework.episode.checks import check_episode
 from rl_framework.episode.episode import Episode
-from rl_framework.episode.observation_tree import ObservationTree, map_leaves
+from rl_framework.episode.observation_tree import ObservationTree, concatenated, map_leaves
 
 __all__ = ["Batch", "EpisodeStorage", "TransitionArrays"]
 
@@ -63,9 +64,9 @@ class TransitionArrays:
 class EpisodeStorage(ABC):
     """A fixed number of episodes that are read one at a time.
 
-    A format implements `read`, and sets the attributes. If it has its
-    episodes behind one another in arrays, `ColumnStorage` does the rest. Whoever reads from a storage trusts nothing
-    that came from a file but what `read` and the attributes return.
+    A format implements `read`, and sets the attributes. If it has its episodes behind one another in arrays,
+    `ColumnStorage` does the rest. Whoever reads from a storage trusts nothing that came from a file but what `read`
+    and the attributes return.
 
     Attributes:
         format: Tag of the format, such as `"rl_framework.episodes"`.
@@ -166,6 +167,44 @@ def transitions_of(episode: Episode, steps: NDArray[np.int64]) -> Batch:
     )
 
 
+def gather_of_several(
+    storages: Sequence[EpisodeStorage], which: NDArray[np.int64], episodes: NDArray[np.int64], steps: NDArray[np.int64]
+) -> Batch:
+    """Reads single transitions that lie in several storages.
+
+    Args:
+        storages: Where they lie.
+        which: Shape `(B,)`: the storage of each transition.
+        episodes: Shape `(B,)`: its episode there.
+        steps: Shape `(B,)`: the step in it, from 0.
+    """
+    if len(storages) == 1 or not len(which):
+        return storages[0].gather(episodes, steps)
+    parts, places = [], []
+    for number in np.unique(which).tolist():
+        mine = np.flatnonzero(which == number)
+        parts.append(storages[number].gather(episodes[mine], steps[mine]))
+        places.append(mine)
+    back = np.empty(len(which), np.int64)
+    back[np.concatenate(places)] = np.arange(len(which))
+    return take(concatenate(parts), back)
+
+
+def gather_episodes_of_several(
+    storages: Sequence[EpisodeStorage], which: NDArray[np.int64], episodes: NDArray[np.int64]
+) -> Batch:
+    """Reads all transitions of episodes that lie in several storages, in order.
+
+    Args:
+        storages: Where they lie.
+        which: Shape `(K,)`, at least one: the storage of each episode.
+        episodes: Shape `(K,)`: its index there.
+    """
+    runs = np.flatnonzero(np.diff(which)) + 1
+    groups = zip(np.split(which, runs), np.split(episodes, runs), strict=True)
+    return concatenate([storages[own[0]].gather_episodes(mine) for own, mine in groups])
+
+
 def take(batch: Batch, rows: NDArray[np.int64]) -> Batch:
     """Returns rows of a batch in another order."""
     return Batch(
@@ -183,16 +222,10 @@ def concatenate(parts: list[Batch]) -> Batch:
     if len(parts) == 1:
         return parts[0]
     return Batch(
-        observations=_concatenate([part.observations for part in parts]),
+        observations=concatenated([part.observations for part in parts]),
         actions=np.concatenate([part.actions for part in parts]),
-        next_observations=_concatenate([part.next_observations for part in parts]),
+        next_observations=concatenated([part.next_observations for part in parts]),
         rewards=np.concatenate([part.rewards for part in parts]),
         terminated=np.concatenate([part.terminated for part in parts]),
         truncated=np.concatenate([part.truncated for part in parts]),
     )
-
-
-def _concatenate(trees: list[Any]) -> Any:
-    if isinstance(trees[0], dict):
-        return {key: _concatenate([tree[key] for tree in trees]) for key in trees[0]}
-    return np.concatenate(trees)

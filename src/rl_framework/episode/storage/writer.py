@@ -37,7 +37,7 @@ from rl_framework.episode.storage.manifest import (
 from rl_framework.episode.storage.npy import FileRecord, NpyWriter, Recorder, map_array
 from rl_framework.episode.storage.stored import HAS_INFOS, TERMINATED, TRUNCATED, StoredEpisodes, open_data_set
 from rl_framework.errors import ArgumentError, EpisodeDataError, shorten
-from rl_framework.whole_file import TEMPORARY_PREFIX, sync_directory
+from rl_framework.whole_file import TEMPORARY_PREFIX, sync_directory, temporary_folder
 
 __all__ = ["in_memory", "temporary_data_set", "write_data_set"]
 
@@ -286,18 +286,10 @@ def in_memory(
 def _whole_folder(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
     destination = Path(os.path.realpath(path))
     _check_replaceable(destination, path, overwrite)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
-    temporary.mkdir()
-    try:
+    with temporary_folder(path) as temporary:
         yield temporary
         sync_directory(temporary)
         _put(temporary, destination, path, overwrite)
-    except BaseException as error:
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a full disk is reported without saying where
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     sync_directory(destination.parent)
 
 

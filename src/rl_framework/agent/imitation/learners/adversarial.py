@@ -26,9 +26,9 @@ from rl_framework.agent.imitation.library.expert_transitions import ExpertTransi
 from rl_framework.agent.imitation.reinforced_learner import ReinforcedLearner
 from rl_framework.agent.imitation.reward_networks import (
     build_reward_network,
-    check_tensors_fit,
     reward_network_data,
 )
+from rl_framework.agent.reinforcement.library.state.saved_state import check_tensors
 from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
 from rl_framework.bundle import Bundle
@@ -362,7 +362,7 @@ class AdversarialLearner(ReinforcedLearner):
         tensors, counters = bundle.tensors(_REWARD_NET), bundle.json(_COUNTERS)
         with limited_parameters(tensors):
             network = build_reward_network(self._reward_data, algorithm.observation_space, algorithm.action_space)
-        check_tensors_fit(tensors, network, _REWARD_NET)
+        check_tensors(tensors, network.state_dict(), _REWARD_NET)
         network.load_state_dict(tensors)
         if not isinstance(counters, dict) or counters.keys() != self._counters.keys():
             raise BundleError(f"{_COUNTERS}: {counters}")

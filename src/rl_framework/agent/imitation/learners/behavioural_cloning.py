@@ -15,7 +15,6 @@ from rl_framework.agent.imitation.cloned_policy_learner import (
 )
 from rl_framework.agent.imitation.learner import Setting
 from rl_framework.agent.imitation.library.behavioural_cloning import BehaviouralCloning
-from rl_framework.agent.imitation.library.quiet_logger import quiet_logger
 from rl_framework.bundle import Bundle
 from rl_framework.errors import ArgumentError
 from rl_framework.seeding import derive_seed
@@ -83,6 +82,8 @@ class BehaviouralCloningLearner(ClonedPolicyLearner):
 
     def _library_object(self, setting: Setting) -> Any:
         """Returns the library's object around the policy and the optimizer that are trained here."""
+        from rl_framework.agent.imitation.library.event_logger import EventLogger
+
         assert self._policy is not None
         assert self._cloning is not None
         trainer = self.library_class(
@@ -91,7 +92,7 @@ class BehaviouralCloningLearner(ClonedPolicyLearner):
             rng=np.random.default_rng(setting.seed),
             policy=self._policy,
             device=self.device,
-            custom_logger=quiet_logger(),
+            custom_logger=EventLogger(),
         )
         trainer.optimizer = self._cloning.optimizer
         return trainer

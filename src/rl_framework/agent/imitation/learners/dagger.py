@@ -21,7 +21,6 @@ from rl_framework.agent.imitation.learner import Setting, constructor_parameters
 from rl_framework.agent.imitation.learners.behavioural_cloning import BehaviouralCloningLearner
 from rl_framework.agent.imitation.library.behavioural_cloning import BehaviouralCloning
 from rl_framework.agent.imitation.library.episode_arrays import episodes_from_arrays, episodes_to_arrays
-from rl_framework.agent.imitation.library.quiet_logger import quiet_logger
 from rl_framework.agent.reinforcement.library.state.open_episodes import can_replay, replay_episodes, take_episodes
 from rl_framework.bundle import Bundle, decode_value, encode_value
 from rl_framework.environment import SlotStep
@@ -154,6 +153,8 @@ class DAggerLearner(ClonedPolicyLearner):
         """Returns the library's trainer around what is trained here; its `round_num` is the one that counts."""
         from imitation.algorithms.bc import BC
 
+        from rl_framework.agent.imitation.library.event_logger import EventLogger
+
         assert setting.batch is not None
         policy = self.policy
         venv = export_to_vec_env(setting.batch)
@@ -166,7 +167,7 @@ class DAggerLearner(ClonedPolicyLearner):
             policy=policy,
             batch_size=cloning_arguments(self.cloning_parameters)["batch_size"],
             device=self.device,
-            custom_logger=quiet_logger(),
+            custom_logger=EventLogger(),
         )
         if self._cloning is not None:
             cloning.optimizer = self._cloning.optimizer
@@ -177,7 +178,7 @@ class DAggerLearner(ClonedPolicyLearner):
             rng=self._generator,
             beta_schedule=build_beta_schedule(describe_beta_schedule(self.parameters.get("beta_schedule"))),
             bc_trainer=cloning,
-            custom_logger=quiet_logger(),
+            custom_logger=EventLogger(),
         )
         trainer.round_num = self._round
         return trainer

@@ -18,7 +18,6 @@ from rl_framework.agent.imitation.library.density_model import (
     DensityModel,
     density_type_name,
 )
-from rl_framework.agent.imitation.library.quiet_logger import quiet_logger
 from rl_framework.agent.imitation.reinforced_learner import ReinforcedLearner
 from rl_framework.agent.imitation.relabelled import RelabelledEnvironments
 from rl_framework.bundle import Bundle
@@ -98,6 +97,8 @@ class DensityLearner(ReinforcedLearner):
         """Returns the library's object with its density; its environment stands for ours, which train without it."""
         from imitation.algorithms.density import DensityType
 
+        from rl_framework.agent.imitation.library.event_logger import EventLogger
+
         assert setting.episodes is not None  # `needs_episodes`
         assert setting.batch is not None
         spaces = setting.observation_space, setting.action_space
@@ -111,7 +112,7 @@ class DensityLearner(ReinforcedLearner):
             is_stationary=self._value("is_stationary"),
             standardise_inputs=self._value("standardise_inputs"),
             allow_variable_horizon=self._value("allow_variable_horizon"),
-            custom_logger=quiet_logger(),
+            custom_logger=EventLogger(),
         )
         algorithm.train()
         return algorithm

@@ -28,7 +28,8 @@ from rl_framework.agent.imitation.preference.state import give_comparisons, take
 from rl_framework.agent.imitation.preference.trajectories import trajectory_of
 from rl_framework.agent.imitation.reinforced_learner import ReinforcedLearner
 from rl_framework.agent.imitation.relabelled import RelabelledEnvironments
-from rl_framework.agent.imitation.reward_networks import build_reward_network, check_tensors_fit, reward_network_data
+from rl_framework.agent.imitation.reward_networks import build_reward_network, reward_network_data
+from rl_framework.agent.reinforcement.library.state.saved_state import check_tensors
 from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.bundle import Bundle, decode_value
 from rl_framework.environment import BatchedEnvironment, SlotStep
@@ -358,7 +359,7 @@ class PreferencesLearner(ReinforcedLearner):
         tensors = bundle.tensors(_REWARD)
         with limited_parameters(tensors):
             network = self._build_network(observation_space, action_space)
-        check_tensors_fit(tensors, network, _REWARD)
+        check_tensors(tensors, network.state_dict(), _REWARD)
         network.load_state_dict(tensors)
         self._reward_net = network.to(self.device)
 

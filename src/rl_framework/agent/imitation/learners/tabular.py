@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.utils import get_device
 
 from rl_framework import registry
 from rl_framework.agent.imitation.learner import Learner, Setting, constructor_parameters
-from rl_framework.agent.imitation.library.quiet_logger import quiet_logger
-from rl_framework.agent.imitation.reward_networks import build_reward_network, check_tensors_fit, reward_network_data
+from rl_framework.agent.imitation.reward_networks import build_reward_network, reward_network_data
 from rl_framework.agent.imitation.tabular.model import StateIndex, model_of, state_trajectories
 from rl_framework.agent.imitation.tabular.policy import TablePolicy
 from rl_framework.agent.reinforcement.library.state.optimizer_state import give_optimizer, take_optimizer
+from rl_framework.agent.reinforcement.library.state.saved_state import check_tensors
 from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.bundle import Bundle
 from rl_framework.errors import ArgumentError, NotTrainedError, UnsupportedSpaceError
@@ -118,6 +117,8 @@ class TabularLearner(Learner):
         return network.to(self.device)
 
     def _library_object(self, setting: Setting, model: Any) -> Any:
+        from rl_framework.agent.imitation.library.event_logger import EventLogger
+
         visits = self.parameters.get("demonstrations")
         if setting.episodes is None and visits is None:
             raise ArgumentError(
@@ -141,7 +142,7 @@ class TabularLearner(Learner):
                 env=model,
                 reward_net=self._reward_net,
                 rng=np.random.default_rng(setting.seed),
-                custom_logger=quiet_logger(),
+                custom_logger=EventLogger(),
                 **arguments,
             )
         except (TypeError, ValueError) as error:
@@ -257,11 +258,6 @@ class TabularLearner(Learner):
         """Returns the reward network."""
         return [self._reward_net]
 
-    @property
-    def device(self) -> torch.device:
-        """Where the reward network runs."""
-        return get_device(self.parameters.get("device", "auto"))
-
     # On disk
 
     def members(self) -> dict[str, Any]:
@@ -293,7 +289,7 @@ class TabularLearner(Learner):
         self._seen, self._states = seen, StateIndex(observation_space, seen)
         with limited_parameters(tensors):
             network = self._build(spaces.Box(-np.inf, np.inf, seen.shape[1:], np.float32), action_space)
-        check_tensors_fit(tensors, network, _REWARD)
+        check_tensors(tensors, network.state_dict(), _REWARD)
         network.load_state_dict(tensors)
         self._reward_net = network
         self._policy = TablePolicy(table, self._states, action_space)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +18,7 @@ from rl_framework.episode.episode import Episode
 from rl_framework.episode.formats.converted import ConvertedEpisodes
 from rl_framework.episode.formats.imitation.arrow import STATE_FILE, TRUNCATED
 from rl_framework.errors import ArgumentError, UnsupportedSpaceError, require_extra
-from rl_framework.whole_file import TEMPORARY_PREFIX
+from rl_framework.whole_file import temporary_folder
 
 if TYPE_CHECKING:
     from imitation.data.types import Trajectory
@@ -136,15 +134,9 @@ def _infos(episode: Episode) -> list[dict[str, Any]] | None:
 def _whole_folder(path: Path) -> Iterator[Path]:
     if path.exists():
         raise ArgumentError("path", str(path), "exists already", "Name a new folder, or remove it first.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
-    temporary.mkdir()
-    try:
+    with temporary_folder(path) as temporary:
         yield temporary
         temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _write_arrow(path: Path, sequence: EpisodeSequence, with_rewards: bool) -> None:

@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ import numpy as np
 from rl_framework.episode.episode import Episode
 from rl_framework.episode.formats.minari.reading import datasets_folder
 from rl_framework.errors import ArgumentError, require_extra
-from rl_framework.whole_file import TEMPORARY_PREFIX
+from rl_framework.whole_file import temporary_folder
 
 if TYPE_CHECKING:
     from minari import MinariDataset
@@ -71,15 +69,9 @@ def save_minari(
     destination = root / name
     if destination.exists():
         raise ArgumentError("name", name, f"is taken: {destination} exists", "Use another name or version.")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
-    temporary.mkdir()
-    try:
+    with temporary_folder(destination) as temporary:
         _write(sequence, name, temporary / "data", data_format, environment_id, dict(metadata or {}))
         temporary.rename(destination)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     for namespace in list(Path(name).parents)[:-1]:
         file = root / namespace / _NAMESPACE_FILE
         if not file.exists():

@@ -198,19 +198,24 @@ def _has_shape(tensor: torch.Tensor, shape: tuple[int, ...]) -> bool:
     )
 
 
-def check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], member: str = _POLICY) -> None:
     """Checks that the tensors of a bundle are those that a network has.
+
+    Args:
+        tensors: From the bundle.
+        expected: The network's own.
+        member: Of the bundle that they are from, for errors.
 
     Raises:
         BundleError: One is missing, unexpected, or of another shape or type.
     """
     differing = set(tensors) ^ set(expected)
     if differing:
-        raise BundleError(f"{_POLICY}: missing or unexpected tensors: {', '.join(sorted(differing)[:5])}")
+        raise BundleError(f"{member}: missing or unexpected tensors: {', '.join(sorted(differing)[:5])}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
             raise BundleError(
-                f"{_POLICY}: {name} is {tuple(tensor.shape)} {tensor.dtype}, "
+                f"{member}: {name} is {tuple(tensor.shape)} {tensor.dtype}, "
                 f"the configuration asks for {tuple(expected[name].shape)} {expected[name].dtype}"
             )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from rl_framework import Callback, Connector, LocalConnector, StableBaselinesAgent, TensorBoardConnector
+from rl_framework import (
+    Callback,
+    Connector,
+    CustomAgent,
+    LocalConnector,
+    StableBaselinesAgent,
+    TensorBoardConnector,
+)
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, RecordingError, SpaceMismatchError
 from rl_framework.report import PeriodicVideo
 from rl_framework.training import VideoRecorded
@@ -142,6 +150,15 @@ def test_an_environment_that_cannot_be_filmed_is_refused_at_the_start(environmen
     with pytest.raises(error):
         train([PeriodicVideo(environment, 10_000), log])
     assert log.videos == []
+
+
+@pytest.mark.parametrize("missing", ["observation[4]", "observation['camera']", "value"])
+def test_an_overlay_of_what_is_not_there_is_refused_at_the_start(missing: str) -> None:
+    agent = CustomAgent("q_learning") if missing == "value" else StableBaselinesAgent("ppo", SHORT)
+    environment = "FrozenLake-v1" if missing == "value" else "CartPole-v1"
+    film = PeriodicVideo(environment, 10_000, overlay=["return", missing])
+    with pytest.raises(ArgumentError, match=re.escape(missing)):
+        agent.train(environment, 128, callbacks=[film], seed=0, progress_bar=False)
 
 
 def test_a_training_environment_is_refused() -> None:

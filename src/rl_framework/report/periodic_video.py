@@ -97,12 +97,14 @@ class PeriodicVideo(Callback):
             RecordingError: The environment does not draw frames.
             EnvironmentSourceError: It is nothing that the door knows.
             SpaceMismatchError: Its spaces are not the agent's.
-            ArgumentError: It is one of those that are trained on.
+            ArgumentError: It is one of those that are trained on, or the overlay names what is not there.
         """
         self._periods = event.timestep // self.every
         self._failed = False
         self._refuse_training_environments(training)
-        check_filmable(training.agent, self.environment, **self._environment_arguments)
+        check_filmable(
+            training.agent, self.environment, **self._environment_arguments, overlay=self._arguments["overlay"]
+        )
 
     def _refuse_training_environments(self, training: Training) -> None:
         batch = getattr(training.agent, "_batch", None)

@@ -109,11 +109,16 @@ def record_video(
 
 
 def check_filmable(
-    agent: Any, environment: Any, environment_kwargs: Mapping[str, Any] | None, n_environments: int | None
+    agent: Any,
+    environment: Any,
+    environment_kwargs: Mapping[str, Any] | None,
+    n_environments: int | None,
+    overlay: Overlay | None,
 ) -> None:
     """Draws a single frame, to find out early whether there will be videos; arguments as in `record_video`.
 
     Raises:
+        ArgumentError: The overlay names what is not there.
         EnvironmentSourceError: It is nothing that the door knows.
         SpaceMismatchError: Its spaces are not the agent's.
         RecordingError: It does not draw frames.
@@ -123,8 +128,8 @@ def check_filmable(
         environments = _open(agent, environment, environment_kwargs, count)
         try:
             _check_spaces(agent, environments)
-            tiles = Tiles(environments, count, columns, None)
-            tiles.begin(*environments.reset_slots(), _render(environments), None)
+            tiles = Tiles(environments, count, columns, overlay)
+            next(_frames(agent, environments, 1, True, None, tiles))
         finally:
             environments.close()
 

@@ -1,0 +1,135 @@
+"""One training that is looked at: each connector has its videos, its distributions and its episode metrics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from tests.connector import clearml_runs
+from tests.servers.clearml import loopback_clearml
+from tests.servers.hub import loopback_hub
+
+from rl_framework import (
+    HuggingFaceConnector,
+    HuggingFaceUploadConfig,
+    LocalConnector,
+    PeriodicVideo,
+    StableBaselinesAgent,
+    TensorBoardConnector,
+    TrackNorms,
+)
+from rl_framework.training.metrics import read_histograms, read_metrics
+
+pytest.importorskip("imageio_ffmpeg")
+# The SDK's own reader of settings.
+pytestmark = pytest.mark.filterwarnings("ignore::pyparsing.warnings.PyparsingDeprecationWarning")
+
+NAME = "tester/looked-at"
+VIDEOS = [1_024, 2_048]
+DISTRIBUTIONS = ["rollout/action", "norms/policy_gradient", "norms/policy_clipped_gradient", "norms/policy_update"]
+NUMBERS = ["episode/height_sum", "rollout/action_share_1", "norms/policy_weights", "norms/policy_learning_rate"]
+
+
+class Climbing(gymnasium.Env[Any, Any]):
+    """Episodes of eight steps that tell how high they are."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Box(-10, 10, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    render_mode = "rgb_array"
+    height = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.height = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.height += 1
+        told = {"step_metric_height": self.height}
+        return np.full(1, self.height, np.float32), float(action), self.height == 8, False, told
+
+    def render(self) -> Any:
+        return np.full((16, 16, 3), self.height * 20, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("looked_at")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        loopback_hub(patch, folder / "cache") as hub,
+        loopback_clearml(patch, folder) as clearml_server,
+    ):
+        patch.chdir(folder)
+        upload = HuggingFaceUploadConfig(NAME, n_eval_episodes=2, video_length=4)
+        hugging_face = HuggingFaceConnector(upload, retry=clearml_runs.QUICK)
+        clearml = clearml_runs.connector()
+        local, tensorboard = LocalConnector(folder / "run"), TensorBoardConnector(folder / "tensorboard")
+        agent = StableBaselinesAgent("ppo", {"n_steps": 256, "batch_size": 64, "n_epochs": 1})
+        agent.train(
+            Climbing,
+            2_304,
+            seed=0,
+            connector=[local, tensorboard, hugging_face, clearml],
+            callbacks=[PeriodicVideo(Climbing, 1_024, length=6, overlay=True), TrackNorms(every=512, samples=3)],
+            progress_bar=False,
+        )
+        agent.upload(hugging_face)
+        for connector in (tensorboard, hugging_face, clearml):
+            connector.close()
+        yield {"folder": folder, "hub": hub, "clearml": clearml_server, "local": local}
+
+
+def test_local(looked_at: dict[str, Any]) -> None:
+    local = looked_at["local"]
+    assert sorted(path.name for path in local.videos_directory.iterdir()) == [f"agent_{s:09d}.mp4" for s in VIDEOS]
+    _check_files(local.metrics_path, local.histograms_path)
+
+
+def test_tensorboard(looked_at: dict[str, Any]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(looked_at["folder"] / "tensorboard")).Reload()
+    assert [image.step for image in events.Images("video/agent")] == VIDEOS
+    assert set(DISTRIBUTIONS) <= set(events.Tags()["histograms"])
+    assert set(NUMBERS) <= set(events.Tags()["scalars"])
+    assert {point.value for point in events.Scalars("episode/height_sum")} == {36.0}
+
+
+def test_hugging_face(looked_at: dict[str, Any]) -> None:
+    files, videos = looked_at["hub"].repositories["model", NAME].files, looked_at["local"].videos_directory
+    for step in VIDEOS:
+        assert files[f"videos/agent-{step:012d}.mp4"] == (videos / f"agent_{step:09d}.mp4").read_bytes()
+    for name in ("metrics.jsonl", "histograms.jsonl"):
+        (looked_at["folder"] / name).write_bytes(files[name])
+    _check_files(looked_at["folder"] / "metrics.jsonl", looked_at["folder"] / "histograms.jsonl")
+
+
+def test_clearml(looked_at: dict[str, Any]) -> None:
+    server, videos = looked_at["clearml"], looked_at["local"].videos_directory
+    task_id = server.task()["id"]
+    media = server.events_of(task_id, "training_debug_image")
+    assert [(shown["metric"], shown["variant"], shown["iter"]) for shown in media] == [
+        ("video", "agent", step) for step in VIDEOS
+    ]
+    for shown, step in zip(media, VIDEOS, strict=True):
+        assert server.file_at(shown["url"]) == (videos / f"agent_{step:09d}.mp4").read_bytes()
+    plots = {f"{plot['metric']}/{plot['variant']}": plot for plot in server.events_of(task_id, "plot")}
+    assert set(DISTRIBUTIONS) <= set(plots)
+    assert sum(json.loads(plots["norms/policy_gradient"]["plot_str"])["data"][0]["y"]) == 3
+    scalars = server.scalars(task_id)
+    assert set(NUMBERS) <= set(scalars)
+    assert {value for _, value in scalars["episode/height_sum"]} == {36.0}
+
+
+def _check_files(metrics: Path, histograms: Path) -> None:
+    known = {name for record in read_metrics(metrics) for name in record.metrics}
+    assert set(NUMBERS) <= known
+    counted = {name: sum(found["counts"]) for _, name, found in read_histograms(histograms)}
+    assert set(DISTRIBUTIONS) <= set(counted)
+    assert counted["norms/policy_gradient"] == 3

@@ -15,6 +15,7 @@ from rl_framework import registry
 from rl_framework.agent.record import versions_of_libraries
 from rl_framework.bundle import Bundle, read_bundle, write_bundle
 from rl_framework.environment import BatchedEnvironment
+from rl_framework.environment.action_masks import mask_width
 from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
 from rl_framework.errors import ArgumentError, BundleError, SpaceMismatchError, UnsavableError
 from rl_framework.evaluation import EvaluationResult, evaluate_policy
@@ -374,13 +375,7 @@ def _batch_size(batch: Any) -> int:
 def _as_masks(masks: Any, space: gymnasium.Space[Any], single: bool, batch_size: int) -> Any:
     masks = np.asarray(masks, dtype=np.bool_)
     masks = masks[None] if single and masks.ndim == 1 else masks
-    width = 0
-    if isinstance(space, spaces.Discrete):
-        width = int(space.n)
-    elif isinstance(space, spaces.MultiDiscrete):
-        width = int(space.nvec.sum())
-    elif isinstance(space, spaces.MultiBinary):
-        width = 2 * int(np.prod(space.shape))
+    width = mask_width(space)
     if width and masks.shape != (batch_size, width):
         wanted = (width,) if single else (batch_size, width)
         raise ArgumentError("action_masks", masks, f"has shape {masks.shape}", f"For {space} give {wanted}.")

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
+from rl_framework.environment.action_masks import mask_width
 from rl_framework.environment.batch import BatchedEnvironment, SlotStep, copy_info
 from rl_framework.errors import ArgumentError, RLFrameworkError, SpaceMismatchError
 
@@ -339,9 +339,10 @@ class AdaptedSlots(BatchedEnvironment):
         try:
             return super().action_masks()
         except AttributeError:
-            if self.present.any():
+            width = mask_width(self.single_action_space)
+            if self.present.any() or not width:
                 raise
-            return np.ones((self.num_envs, _mask_width(self.single_action_space)), dtype=np.bool_)
+            return np.ones((self.num_envs, width), dtype=np.bool_)
 
     def render_slots(self) -> list[Any]:
         """Returns one frame an adapter, at the adapter's first slot."""
@@ -393,13 +394,3 @@ def _copy_rows(source: Any, target: Any, rows: NDArray[np.bool_]) -> None:
             _copy_rows(one, other, rows)
     else:
         target[rows] = np.asarray(source)[rows]
-
-
-def _mask_width(space: spaces.Space[Any]) -> int:
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    if isinstance(space, spaces.MultiDiscrete):
-        return int(space.nvec.sum())
-    if isinstance(space, spaces.MultiBinary):
-        return 2 * int(np.prod(space.shape))
-    raise AttributeError("action_masks")

@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 from imitation.algorithms.bc import BehaviorCloningLossCalculator
 from imitation.policies.base import FeedForward32Policy
+from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
 import rl_framework
@@ -186,6 +187,20 @@ def test_other_networks(policy, policy_kwargs, by_hand):
         assert measured["bc/loss"] == pytest.approx(float(metrics.loss.detach()))
     else:
         check_against_library(learner, library)
+
+
+class HalvedFeatures(ActorCriticPolicy):
+    """Computes in a way of its own, which only some of the library's methods follow."""
+
+    def extract_features(self, obs, features_extractor=None):
+        return super().extract_features(obs, features_extractor) * 0.5
+
+
+def test_a_policy_that_computes_in_its_own_way_is_asked_as_the_library_asks_it():
+    rl_framework.register_policy("halved_features", HalvedFeatures, replace=True)
+    sequence = recorded(action_space=ACTIONS["box"])
+    learner = cloning(sequence, HalvedFeatures, policy_kwargs={"net_arch": [8]}, batch_size=16)
+    check_against_library(learner, Library(learner, sequence))
 
 
 @pytest.mark.parametrize("traced", [False, True], ids=["by hand", "traced"])

@@ -459,7 +459,9 @@ def test_agents_and_groups_have_to_fit() -> None:
     with pytest.raises(EnvironmentSourceError, match="the same object is there more than once"):
         MultiAgent({"left": by_chance(), "right": by_chance()}).train([twice, twice], 8)
     with pytest.raises(ArgumentError, match="the factory does not take them"):
-        MultiAgent({"left": by_chance(), "right": by_chance()}).train(Rendezvous, 8, environment_kwargs={"lenght": 3})
+        MultiAgent({"left": by_chance(), "right": by_chance()}).train(
+            Rendezvous, 8, environment_kwargs={"no_such_size": 3}
+        )
     with pytest.raises(ArgumentError, match="stepped in this process"):
         MultiAgent({"left": by_chance(), "right": by_chance()}).train(unlike, 8, vectorization="subprocess")
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch.distributions import Distribution
 
 from rl_framework import registry
 from rl_framework.agent.imitation.library.batch_order import BatchOrder
-from rl_framework.agent.imitation.library.plain_network import PlainNetwork
+from rl_framework.agent.imitation.library.plain_network import ActionLoss, PlainNetwork, computes_as_usual
 from rl_framework.agent.imitation.library.transition_tensors import TransitionTensors
 from rl_framework.agent.reinforcement.library.state.optimizer_state import give_optimizer, take_optimizer
 from rl_framework.episode.transitions import Transitions
@@ -86,6 +86,7 @@ class BehaviouralCloning:
         self._parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
         self._gradients = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._plain = PlainNetwork.of(policy, self.ent_weight)
+        self._action_loss = ActionLoss.of(policy, self.ent_weight)
         self._data_set = -1
         self.set_transitions(transitions)
 
@@ -183,10 +184,13 @@ class BehaviouralCloning:
 
     def _differentiate(self, observations: Any, actions: torch.Tensor, add: bool) -> None:
         if not add and (self._plain is None or self.l2_weight):
-            for gradient in self._gradients:
-                gradient.zero_()
+            torch._foreach_zero_(self._gradients)
         if self._plain is not None:
             self._plain.differentiate(observations, actions, 1.0 / self.batch_size, add)
+            return
+        if self._action_loss is not None:
+            outputs = self.policy.action_net(self._latent(observations))
+            outputs.backward(self._action_loss.differentiate(outputs, actions, 1.0 / self.batch_size, add))
             return
         with _unchecked_distributions():
             log_prob, entropy = self._log_prob(observations, actions)
@@ -195,8 +199,15 @@ class BehaviouralCloning:
             loss = loss - self.ent_weight * entropy.sum()
         (loss / self.batch_size).backward()
 
+    def _latent(self, observations: Any) -> torch.Tensor:
+        """Returns what the action network gets, without the value network's."""
+        policy = self.policy
+        return policy.mlp_extractor.forward_actor(
+            BasePolicy.extract_features(policy, observations, policy.pi_features_extractor)
+        )
+
     def _log_prob(self, observations: Any, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        if type(self.policy).evaluate_actions is not ActorCriticPolicy.evaluate_actions:
+        if not computes_as_usual(self.policy):
             _, log_prob, entropy = self.policy.evaluate_actions(observations, actions)
             return log_prob, entropy
         # The same without the value, which is no part of the loss.

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from rl_framework.agent.network import FeaturesExtractor
 from rl_framework.agent.reinforcement.library.normaliser import Normaliser
+from rl_framework.environment.action_masks import mask_width
 from rl_framework.errors import ArgumentError, UnsupportedSpaceError
 
 __all__ = ["ActingModule", "MaskableActingModule", "RecurrentActingModule", "acting_module"]
@@ -248,12 +249,7 @@ class MaskableActingModule(ActingModule):
     @property
     def mask_size(self) -> int:
         """Length of one mask."""
-        space = self.action_space
-        if isinstance(space, spaces.Discrete):
-            return int(space.n)
-        if isinstance(space, spaces.MultiDiscrete):
-            return int(np.sum(space.nvec))
-        return 2 * int(np.prod(space.shape or ()))
+        return mask_width(self.action_space)
 
 
 class RecurrentActingModule(ActingModule):

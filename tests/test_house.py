@@ -25,6 +25,7 @@ FLOORS = [
         "retry",
         "secrecy",
         "seeding",
+        "stores",
         "whole_file",
     ],
     ["environment", "episode"],

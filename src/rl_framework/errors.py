@@ -6,7 +6,8 @@ with it and what to do instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,12 +15,15 @@ from pathlib import Path
 __all__ = [
     "ArgumentError",
     "BundleError",
+    "ConfigurationError",
+    "ConfigurationProblem",
     "ConnectorError",
     "EnvironmentSourceError",
     "EpisodeDataError",
     "MissingExtraError",
     "NonFiniteError",
     "NotTrainedError",
+    "PluginError",
     "RLFrameworkError",
     "RecordingError",
     "SeedConflictError",
@@ -83,18 +87,46 @@ class UnsavableError(ArgumentError):
 class UnknownNameError(ArgumentError):
     """A name is not known; the message suggests the nearest ones.
 
+    Args:
+        argument: Name of the argument that held the name.
+        name: The unknown name.
+        known: The known names; as a mapping, with where each comes from.
+        remedy: What to do if the name should have been known.
+
     Attributes:
         suggestions: Known names that look like the unknown one, nearest first.
     """
 
-    def __init__(self, argument: str, name: str, known: Iterable[str], remedy: str = "") -> None:
+    def __init__(self, argument: str, name: str, known: Iterable[str] | Mapping[str, str], remedy: str = "") -> None:
         names = sorted(known)
         by_lower_case = {known_name.lower(): known_name for known_name in names}
         close = get_close_matches(str(name).lower(), by_lower_case, n=3, cutoff=0.5)
         self.suggestions = [by_lower_case[match] for match in close]
-        hint = f"Did you mean {' or '.join(map(repr, self.suggestions))}?" if self.suggestions else ""
-        listing = f"Known: {', '.join(names) if names else 'none'}."
+        origins = dict(known) if isinstance(known, Mapping) else {}
+        near = [f"{near!r} ({origins[near]})" if near in origins else repr(near) for near in self.suggestions]
+        hint = f"Did you mean {' or '.join(near)}?" if near else ""
+        of: dict[str, list[str]] = {}
+        for known_name in names:
+            of.setdefault(origins.get(known_name, ""), []).append(known_name)
+        listed = [", ".join(group) + (f" ({origin})" if origin else "") for origin, group in of.items()]
+        listing = f"Known: {'; '.join(listed) or 'none'}."
         super().__init__(argument, name, "not known", " ".join(part for part in (hint, listing, remedy) if part))
+
+
+class PluginError(RLFrameworkError, ImportError):
+    """Something that has a name cannot be imported; whatever does not ask for it works without it.
+
+    Attributes:
+        kind: What it is, in words, such as "algorithm".
+        called: Its name.
+        origin: Where the name comes from: a package and its version, "registered by the program" or "rl_framework".
+    """
+
+    def __init__(self, kind: str, name: str, origin: str, address: str, error: BaseException) -> None:
+        self.kind, self.called, self.origin = kind, name, origin
+        super().__init__(
+            f"the {kind} {name!r} ({origin}) cannot be imported from {address!r}: {type(error).__name__}: {error}"
+        )
 
 
 class NonFiniteError(RLFrameworkError, ValueError):
@@ -133,6 +165,39 @@ class EpisodeDataError(RLFrameworkError, ValueError):
     """Recorded episodes are damaged, hostile, or do not fit together; the message says where (file, episode, row)."""
 
 
+@dataclass(frozen=True)
+class ConfigurationProblem:
+    """One thing that is wrong with a configuration.
+
+    Attributes:
+        message: What is wrong, and what would be right.
+        key: Where, as it is written in an override: "training.total_timesteps", "connectors[0].type"; "" for all of it.
+        file: The file that says so, or the override; None: it was given in Python.
+        line: Line of the file, from 1.
+    """
+
+    message: str
+    key: str = ""
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return ": ".join(part for part in (place, self.key, self.message) if part)
+
+
+class ConfigurationError(RLFrameworkError, ValueError):
+    """A configuration cannot be used; the message has a line for everything that is wrong with it.
+
+    Attributes:
+        problems: What is wrong.
+    """
+
+    def __init__(self, problems: Iterable[ConfigurationProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
 class ConnectorError(RLFrameworkError):
     """A connector could not deliver or fetch. The local copy is untouched."""
 
@@ -162,6 +227,7 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     "offline": (_D3RLPY_LINE,),
     "onnx": (),
     "pettingzoo": (),
+    "storage": (),
     "tensorboard": (),
     "unity": (),
     "video": (),

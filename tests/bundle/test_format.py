@@ -244,7 +244,7 @@ def test_a_cycle_or_a_bad_kind_is_an_argument_error(tmp_path):
     with pytest.raises(ArgumentError, match="deep"):
         write_bundle(tmp_path / "a.zip", kind="agent", members={"a.json": cycle})
     with pytest.raises(ArgumentError, match="kind"):
-        write_bundle(tmp_path / "a.zip", kind="os:system", members={})
+        write_bundle(tmp_path / "a.zip", kind="os.system", members={})
     with pytest.raises(ArgumentError, match="directory"):
         write_bundle(tmp_path, kind="agent", members={})
 
@@ -405,7 +405,8 @@ def test_json_has_to_be_strict(tmp_path, text):
     "changes",
     [
         {"format": "other"}, {"version": 0}, {"version": True}, {"version": "1"}, {"version": None}, {"kind": 3},
-        {"kind": "os:system"}, {"members": []}, {"members": {"a.json": 1}}, {"information": None}, {"extra": 1},
+        {"kind": "os.system"}, {"kind": ":system"}, {"members": []}, {"members": {"a.json": 1}}, {"information": None},
+        {"extra": 1},
         {"members": {"a.json": {"size": 1, "sha256": "x"}}}, {"members": {"a.json": {"size": -1, "sha256": "0" * 64}}},
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ __all__ = ["Agent", "ILAgent", "RLAgent", "load_agent"]
 
 # Lazily, so that a bundle finds the class of its agent and nothing is loaded before.
 registry.agents.register("stable_baselines", "rl_framework.agent.reinforcement.stable_baselines:StableBaselinesAgent")
+registry.agents.register("composed", "rl_framework.agent.reinforcement.composed_agent:ComposedAgent")
 registry.agents.register("custom", "rl_framework.agent.reinforcement.custom:CustomAgent")
 registry.agents.register("imitation", "rl_framework.agent.imitation.imitation:ImitationAgent")
 registry.agents.register("offline", "rl_framework.agent.imitation.offline:OfflineAgent")

@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 from rl_framework import registry
 from rl_framework.agent.record import versions_of_libraries
+from rl_framework.agent.saved_wrappers import read_wrappers, wrapper_members
 from rl_framework.bundle import Bundle, read_bundle, write_bundle
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.action_masks import mask_width
 from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
+from rl_framework.environment.wrappers import wrap_environment
 from rl_framework.errors import ArgumentError, BundleError, SpaceMismatchError, UnsavableError
 from rl_framework.evaluation import EvaluationResult, evaluate_policy
 from rl_framework.evaluation.evaluate import check_n_eval_episodes
 from rl_framework.progress import progress_bar
+from rl_framework.secrecy import redact
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
 
 __all__ = ["STATELESS", "Agent", "Store"]
@@ -49,6 +52,7 @@ class Agent(ABC):
     """
 
     _runs: tuple[dict[str, Any], ...] = ()
+    _wrappers: tuple[dict[str, Any], ...] = ()
 
     # What a subclass implements
 
@@ -133,6 +137,28 @@ class Agent(ABC):
 
     # What everybody uses
 
+    @property
+    def wrappers(self) -> list[dict[str, Any]]:
+        """What the agent was trained in, the innermost first: `{"type": name, ...}` each.
+
+        They are saved with the agent, and put around every environment in which it acts.
+        """
+        return [dict(wrapper) for wrapper in self._wrappers]
+
+    def wrap(self, environment: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+        """Returns an environment in the form in which the agent sees it, for loops of your own.
+
+        `evaluate`, `record_video` and `collect` put the agent's wrappers on by themselves; `choose_action` takes
+        observations as the wrapped environment gives them.
+
+        Args:
+            environment: An environment without these wrappers. It stays as it is.
+
+        Raises:
+            ArgumentError: A wrapper cannot be put around this environment.
+        """
+        return wrap_environment(environment, self._wrappers)
+
     @classmethod
     def kind(cls) -> str:
         """Returns the registered name of this class of agents, by which a bundle is opened again.
@@ -164,7 +190,8 @@ class Agent(ABC):
 
         Args:
             observation: One observation, or a batch with a leading axis, as the environment gives it (normalisation
-                is the agent's own business).
+                is the agent's own business). For an agent that was trained in `wrappers`, this is the wrapped
+                environment: `agent.wrap(environment)`.
             deterministic: Whether to take the most likely action instead of a sampled one.
             state: For recurrent agents: what the last call returned, or None at the start of an episode. Given at
                 all, the call returns `(action, state)`.
@@ -271,7 +298,7 @@ class Agent(ABC):
         argument: str = "environment",
     ) -> BatchedEnvironment:
         """Opens environments in the form in which this agent acts in them; see `door.open_environments`."""
-        return open_environments(source, n_environments, environment_kwargs, argument=argument)
+        return open_environments(source, n_environments, environment_kwargs, argument=argument, wrappers=self._wrappers)
 
     def save_to_file(self, path: str | Path) -> Path:
         """Writes the agent to one file that is safe to open: no pickle, no code.
@@ -289,13 +316,17 @@ class Agent(ABC):
             UnsavableError: The agent holds something without a registered name.
         """
         information = {"versions": versions_of_libraries(), **self.history()}
-        return write_bundle(path, kind=self.kind(), members=self.bundle_members(), information=information)
+        return write_bundle(path, kind=self.kind(), members=self.saved_members(), information=information)
+
+    def saved_members(self) -> dict[str, Any]:
+        """Returns `bundle_members` and what every kind of agent has besides: its wrappers."""
+        return {**self.bundle_members(), **wrapper_members(self._wrappers)}
 
     def load_from_file(self, path: str | Path, algorithm_parameters: dict[str, Any] | None = None) -> Self:
         """Becomes the agent in a file written by `save_to_file`.
 
         Args:
-            path: The file.
+            path: The file, or an address such as "s3://bucket/run" (see `rl_framework.stores`).
             algorithm_parameters: Parameters to use instead of the stored ones, such as another learning rate.
 
         Returns:
@@ -304,14 +335,17 @@ class Agent(ABC):
         Raises:
             BundleError: The file is damaged, hostile, from a newer version, or holds another kind of agent. This
                 agent is then as it was before.
+            ConnectorError: It could not be fetched from the address.
         """
         bundle = read_bundle(path)
         if bundle.kind != self.kind():
             raise BundleError(
-                f"{path} holds an agent of kind {bundle.kind!r} and this one is {self.kind()!r}: "
+                f"{redact(str(path))} holds an agent of kind {bundle.kind!r} and this one is {self.kind()!r}: "
                 "open it with rl_framework.load_agent(path)"
             )
+        wrappers = read_wrappers(bundle)
         self.restore_members(bundle, algorithm_parameters)
+        self._wrappers = wrappers
         self.take_history(bundle)
         return self
 

@@ -12,6 +12,7 @@ from rl_framework.agent.trainable_agent import TrainableAgent
 from rl_framework.agent.training_arguments import TrainingArguments
 from rl_framework.bundle import encode_space
 from rl_framework.environment import BatchedEnvironment
+from rl_framework.environment.wrappers import WrapperSpecification
 from rl_framework.episode import EpisodeSequence
 from rl_framework.episode.compatibility import as_episode_sequence, check_episodes_fit, could_be, fingerprint
 from rl_framework.errors import ArgumentError, SpaceMismatchError
@@ -55,6 +56,7 @@ class ILAgent(TrainableAgent[BatchedEnvironment | None]):
         n_eval_episodes: int = 10,
         vectorization: str = "auto",
         fresh_environments: bool | None = None,
+        wrappers: Sequence[WrapperSpecification] | None = None,
     ) -> Self:
         """Trains the agent; a second call goes on where the first one ended.
 
@@ -81,6 +83,8 @@ class ILAgent(TrainableAgent[BatchedEnvironment | None]):
             n_eval_episodes: Episodes of each evaluation in between.
             vectorization: How to make several environments one; see `rl_framework.environment.door`.
             fresh_environments: Whether every episode begins in a newly made environment; see `RLAgent.train`.
+            wrappers: What to put around every single environment; see `RLAgent.train`. The episodes must be of
+                environments in these wrappers.
 
         Returns:
             This agent.
@@ -108,6 +112,7 @@ class ILAgent(TrainableAgent[BatchedEnvironment | None]):
             n_eval_episodes=n_eval_episodes,
             vectorization=vectorization,
             fresh_environments=fresh_environments,
+            wrappers=wrappers,
         )
         self.episodes = as_episode_sequence(episode_sequence, "episode_sequence")
         self.validation_episodes = as_episode_sequence(validation_episode_sequence, "validation_episode_sequence")

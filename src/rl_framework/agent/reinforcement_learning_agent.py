@@ -9,6 +9,7 @@ from typing import Any, Self
 from rl_framework.agent.trainable_agent import TrainableAgent
 from rl_framework.agent.training_arguments import TrainingArguments
 from rl_framework.environment import BatchedEnvironment
+from rl_framework.environment.wrappers import WrapperSpecification
 from rl_framework.training import Callback
 
 __all__ = ["RLAgent"]
@@ -41,6 +42,7 @@ class RLAgent(TrainableAgent[BatchedEnvironment]):
         n_eval_episodes: int = 10,
         vectorization: str = "auto",
         fresh_environments: bool | None = None,
+        wrappers: Sequence[WrapperSpecification] | None = None,
     ) -> Self:
         """Trains the agent; a second call goes on where the first one ended.
 
@@ -73,6 +75,10 @@ class RLAgent(TrainableAgent[BatchedEnvironment]):
             fresh_environments: Whether every episode begins in a newly made environment, for simulators that remember
                 earlier episodes (BipedalWalker), which can then be resumed exactly; needs an id or a factory. None: as
                 in the checkpoint, else no.
+            wrappers: What to put around every single environment, the innermost first: registered names, or `{"type":
+                name, ...}` with arguments, such as `["atari", {"type": "frame_stack", "stack_size": 4}]`. They are
+                saved with the agent, which puts them on wherever it acts. None: those that the agent, or the
+                checkpoint, has.
 
         Returns:
             This agent.
@@ -102,6 +108,7 @@ class RLAgent(TrainableAgent[BatchedEnvironment]):
                 n_eval_episodes=n_eval_episodes,
                 vectorization=vectorization,
                 fresh_environments=fresh_environments,
+                wrappers=wrappers,
             )
         )
         return self

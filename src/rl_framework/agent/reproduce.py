@@ -96,8 +96,9 @@ def reproduce(path: str | Path, trust: bool = False) -> Reproduction:
                 seed=run.seed,
                 progress_bar=False,
                 vectorization=run.vectorization,
+                wrappers=loaded.wrappers,
             )
-        members = agent.bundle_members() if end.members is None else end.members
+        members = agent.saved_members() if end.members is None else end.members
         difference = _first_difference(saved, members)
     return Reproduction(difference is None, difference, tuple(_notes(record)), end.timestep)
 
@@ -270,7 +271,7 @@ class _End(Callback):
     def on_boundary(self, training: Training) -> None:
         """Keeps what a checkpoint would hold."""
         if self._at_boundary and self.members is None and training.timestep >= self._end:
-            self.members = {name: _copied(member) for name, member in training.agent.bundle_members().items()}
+            self.members = {name: _copied(member) for name, member in training.agent.saved_members().items()}
             training.stop("the checkpoint was taken here")
 
 

@@ -14,10 +14,12 @@ from typing import Any, Generic, TypeVar
 from rl_framework.agent.base_agent import Agent
 from rl_framework.agent.interruption import Interruption
 from rl_framework.agent.record import run_record, versions_of_libraries
+from rl_framework.agent.saved_wrappers import choose_wrappers
 from rl_framework.agent.training_arguments import TrainingArguments, describe_arguments, sort_callbacks
 from rl_framework.bundle import Bundle, open_checkpoint, write_bundle
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.door import VECTORIZATIONS, can_be_made_afresh, environment_id_of, open_environments
+from rl_framework.environment.wrappers import check_wrappers
 from rl_framework.errors import ArgumentError, SeedConflictError
 from rl_framework.progress import in_notebook
 from rl_framework.secrecy import redact_values
@@ -130,7 +132,7 @@ class TrainableAgent(Agent, Generic[Batch]):
         """Opens what the agent is to train on.
 
         Args:
-            asked: The arguments of `train`.
+            asked: The arguments of `train`, its `wrappers` those to train in.
             vectorization: How to make several environments one.
             fresh: Whether every episode begins in a newly made environment.
         """
@@ -142,6 +144,8 @@ class TrainableAgent(Agent, Generic[Batch]):
             "training_environments",
             replayable=asked.checkpoint_every is not None or asked.resume_from is not None,
             fresh_environments=fresh,
+            wrappers=asked.wrappers,
+            training=True,
         )
         batch.fresh_environments = fresh
         batch.environment_id = batch.environment_id or environment_id_of(asked.training_environments)
@@ -181,7 +185,6 @@ class TrainableAgent(Agent, Generic[Batch]):
         ours: list[Callback]
         listeners: list[Any]
         ours, listeners = sort_callbacks(asked.connector, asked.callbacks, self.accepts_listener)
-        origin = describe_arguments(asked, [*ours, *listeners])
         saving, evaluating = asked.periodic_checkpoint(), asked.periodic_evaluation()
         periodic: list[Callback] = [callback for callback in (saving, evaluating) if callback is not None]
         # Interruption is last, so that everybody has heard of a boundary before training may end at it.
@@ -190,6 +193,8 @@ class TrainableAgent(Agent, Generic[Batch]):
         callbacks = [*bars, *ours, *self.further_callbacks(), *periodic, interruption]
         checkpoint = None if asked.resume_from is None else open_checkpoint(asked.resume_from)
         before = {} if checkpoint is None else _training_of(checkpoint)
+        asked.wrappers = choose_wrappers(asked.wrappers, self._wrappers, checkpoint)
+        origin = describe_arguments(asked, [*ours, *listeners])
         fresh = asked.fresh_environments
         fresh = bool(before.get("fresh_environments")) if fresh is None else fresh
         with interruption:
@@ -216,6 +221,7 @@ class TrainableAgent(Agent, Generic[Batch]):
     ) -> None:
         """Trains from the beginning, or on from where an earlier training ended."""
         seed = self.prepare(batch, asked.seed)
+        self._wrappers = tuple(check_wrappers(asked.wrappers))
         goes_on = self._has_met_environments or self.num_timesteps > 0
         if asked.seed is None and goes_on and can_be_made_afresh(asked.training_environments):
             self.seed_new_environments(batch, derive_seed(seed, "environments", self.num_timesteps))
@@ -236,6 +242,7 @@ class TrainableAgent(Agent, Generic[Batch]):
         """Trains to the end that an interrupted training had before it."""
         before = _training_of(checkpoint)
         seed = self.resume(checkpoint, batch)
+        self._wrappers = tuple(check_wrappers(asked.wrappers))
         if asked.seed is not None and asked.seed != seed:
             raise SeedConflictError("seed", asked.seed, f"the checkpoint was made with {seed}", "Leave it out.")
         self.take_history(checkpoint)
@@ -260,7 +267,7 @@ class TrainableAgent(Agent, Generic[Batch]):
             training: The running training, at a boundary.
         """
         batch: Any = self._batch  # None for agents that train on data alone
-        members = {**self.bundle_members(), **self.training_members(batch)}
+        members = {**self.saved_members(), **self.training_members(batch)}
         information = {
             "versions": versions_of_libraries(),
             **self.history(),

@@ -11,6 +11,7 @@ import numpy as np
 
 from rl_framework.bundle import encode_value
 from rl_framework.environment.door import can_be_made_afresh
+from rl_framework.environment.wrappers import WrapperSpecification, check_wrappers
 from rl_framework.errors import ArgumentError, UnsavableError
 from rl_framework.seeding import check_seed
 from rl_framework.training import Callback, PeriodicCheckpoint, PeriodicEvaluation
@@ -43,6 +44,7 @@ class TrainingArguments:
     n_eval_episodes: int = 10
     vectorization: str = "auto"
     fresh_environments: bool | None = None
+    wrappers: Sequence[WrapperSpecification] | None = None
 
     def __post_init__(self) -> None:
         total = self.total_timesteps
@@ -168,5 +170,6 @@ def describe_arguments(asked: TrainingArguments, listeners: list[Any]) -> dict[s
         "total_timesteps": asked.total_timesteps,
         "environment_source": source,
         "environment_kwargs": kwargs,
+        "wrappers": check_wrappers(asked.wrappers),
         "callbacks": [type(listener).__name__ for listener in listeners],
     }

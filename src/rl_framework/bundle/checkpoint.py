@@ -9,6 +9,16 @@ from pathlib import Path
 
 from rl_framework.bundle.format import Bundle, read_bundle
 from rl_framework.errors import ArgumentError, BundleError
+from rl_framework.stores import (
+    DamagedError,
+    MissingError,
+    copy_of_file,
+    is_published,
+    opened_place,
+    parse_address,
+    refuse_address,
+    temporary_copies,
+)
 from rl_framework.whole_file import TEMPORARY_PREFIX
 
 __all__ = [
@@ -24,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"checkpoint_(\d{12,})\.zip")
 _ABANDONED_AFTER_SECONDS = 600.0
+_SUBFOLDER = "checkpoints"
+"""Where a `StorageConnector` keeps them, below its address."""
 
 
 def checkpoint_path(directory: str | Path, timestep: int) -> Path:
@@ -44,7 +56,8 @@ def open_checkpoint(source: str | Path) -> Bundle | None:
     """Opens a checkpoint, or the newest one in a folder that is whole; says which it passed over, and why.
 
     Args:
-        source: A checkpoint, or a folder of them.
+        source: A checkpoint, or a folder of them; or the address of one (see `rl_framework.stores`), or of what a
+            `StorageConnector` was given, whose checkpoints are copied and verified.
 
     Returns:
         The checkpoint, or None if the folder has none (or is not there yet).
@@ -52,7 +65,10 @@ def open_checkpoint(source: str | Path) -> Bundle | None:
     Raises:
         ArgumentError: There is no such file.
         BundleError: The file, or every checkpoint in the folder, is damaged, or a saved agent and no checkpoint.
+        ConnectorError: The address could not be read.
     """
+    if is_published(source) or is_published(Path(source) / _SUBFOLDER):
+        return _open_elsewhere(source)
     path = Path(source)
     if path.is_file():
         return _read_checkpoint(path)
@@ -70,6 +86,29 @@ def open_checkpoint(source: str | Path) -> Bundle | None:
     if problems:
         raise BundleError(f"no checkpoint in {path} can be used: {'; '.join(problems)}")
     logger.info("there is no checkpoint in %s: training begins", path)
+    return None
+
+
+def _open_elsewhere(source: str | Path) -> Bundle | None:
+    address = parse_address(source, "resume_from")
+    with temporary_copies() as folder:
+        if address.name.endswith(".zip"):
+            return _read_checkpoint(copy_of_file(address, folder, argument="resume_from"))
+        with opened_place(address, "resume_from") as (place, attempt):
+            problems = []
+            for checkpoints in (place.below(_SUBFOLDER), place):
+                found = [
+                    (int(match[1]), name) for name in checkpoints.names(attempt) if (match := _NAME.fullmatch(name))
+                ]
+                for _, name in sorted(found, reverse=True):
+                    try:
+                        return _read_checkpoint(checkpoints.fetch([name], folder, attempt)[name])
+                    except (BundleError, DamagedError, MissingError) as error:
+                        logger.warning("passed over %s of %s: %s", name, checkpoints, error)
+                        problems.append(str(error))
+    if problems:
+        raise BundleError(f"no checkpoint in {address} can be used: {'; '.join(problems)}")
+    logger.info("there is no checkpoint in %s: training begins", address)
     return None
 
 
@@ -94,9 +133,14 @@ def prepare_directory(directory: str | Path, timestep: int, *, resumed: bool) ->
         resumed: Whether it goes on from a checkpoint.
 
     Raises:
-        ArgumentError: It cannot be written to, or holds later checkpoints, which must be those of another training:
-            the new ones would take their place one by one, and resuming would find the others first.
+        ArgumentError: It is an address, cannot be written to, or holds later checkpoints, which must be those of
+            another training: the new ones would take their place one by one, and resuming would find the others first.
     """
+    refuse_address(
+        directory,
+        "checkpoint_directory",
+        "Name a folder, and pass connector=StorageConnector(address), which sends what is written there.",
+    )
     folder = Path(directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,7 @@ from rl_framework.bundle.archive import (
 )
 from rl_framework.bundle.arrays import check_arrays, read_arrays
 from rl_framework.errors import ArgumentError, BundleError
+from rl_framework.stores import copy_of_file, is_published, parse_address, refuse_address, temporary_copies
 from rl_framework.whole_file import written_whole
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 _MANIFEST = "manifest.json"
 _KEYS = {"format", "version", "kind", "members", "information"}
-_KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_KIND = re.compile(r"([a-z0-9][a-z0-9-]{0,63}:)?[a-z][a-z0-9_]{0,63}")  # "<package>:<name>" for that of a plug-in
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -184,14 +185,22 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Opens a bundle, after having checked all of it.
 
     Args:
-        path: The file.
+        path: The file, or an address (see `rl_framework.stores`), of which a verified copy is made.
 
     Returns:
         The bundle, whose members are decoded when they are asked for.
 
     Raises:
         BundleError: There is no such file, or it is damaged, hostile, of a later version, or no bundle.
+        ConnectorError: It could not be fetched from the address.
     """
+    if is_published(path):
+        with temporary_copies() as folder:
+            copy = copy_of_file(path, folder)
+            try:
+                return read_bundle(copy)
+            except BundleError as error:
+                raise BundleError(f"{parse_address(path)}: {error}") from error
     path = Path(path)
     with _explained(path):
         # Opening a named pipe would wait for ever.
@@ -330,9 +339,10 @@ def write_bundle(
         The path.
 
     Raises:
-        ArgumentError: A name or a value is not allowed in a bundle.
+        ArgumentError: A name or a value is not allowed in a bundle, or the path is an address.
         OSError: The disk is full or not writable.
     """
+    refuse_address(path, "path", "Upload the agent there: agent.upload(StorageConnector(address)).")
     path = Path(path)
     prepared = _prepare(kind, members, information)
     with written_whole(path) as temporary, zipfile.ZipFile(temporary, "x") as archive:

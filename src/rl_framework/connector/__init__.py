@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         HuggingFaceDownloadConfig,
         HuggingFaceUploadConfig,
     )
+    from rl_framework.connector.storage import StorageConnector, StorageDownloadConfig, StorageUploadConfig
 
 __all__ = [
     "ClearMLConnector",
@@ -27,6 +28,9 @@ __all__ = [
     "HuggingFaceDownloadConfig",
     "HuggingFaceUploadConfig",
     "LocalConnector",
+    "StorageConnector",
+    "StorageDownloadConfig",
+    "StorageUploadConfig",
     "TensorBoardConnector",
 ]
 
@@ -38,10 +42,14 @@ _LOCATIONS = {
     "HuggingFaceConnector": "rl_framework.connector.huggingface",
     "HuggingFaceDownloadConfig": "rl_framework.connector.huggingface",
     "HuggingFaceUploadConfig": "rl_framework.connector.huggingface",
+    "StorageConnector": "rl_framework.connector.storage",
+    "StorageDownloadConfig": "rl_framework.connector.storage",
+    "StorageUploadConfig": "rl_framework.connector.storage",
 }
 
 registry.connectors.register("clearml", "rl_framework.connector.clearml:ClearMLConnector")
 registry.connectors.register("huggingface", "rl_framework.connector.huggingface:HuggingFaceConnector")
+registry.connectors.register("storage", "rl_framework.connector.storage:StorageConnector")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -378,11 +379,12 @@ class AdaptedSlots(BatchedEnvironment):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the adapters that the door made over nothing of the caller's."""
-        for adapter, owned in zip(self.adapters, self._owned, strict=True):
-            if owned:
-                adapter.close()
-        if self._threads is not None:
-            self._threads.shutdown()
+        with ExitStack() as closing:  # one that cannot be closed keeps no other from it
+            if self._threads is not None:
+                closing.callback(self._threads.shutdown)
+            for adapter, owned in zip(self.adapters, self._owned, strict=True):
+                if owned:
+                    closing.callback(adapter.close)
 
 
 def _copy_rows(source: Any, target: Any, rows: NDArray[np.bool_]) -> None:

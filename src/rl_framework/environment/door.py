@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,21 +17,31 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
 from rl_framework import registry
-from rl_framework.environment.adapter import AdaptedEnvironment, AdaptedSlots, EnvironmentAdapter, MultiSlotAdapter
+from rl_framework.environment.adapter import AdaptedSlots, MultiSlotAdapter
 from rl_framework.environment.batch import BatchedEnvironment
 from rl_framework.environment.in_process import InProcessEnvironments, check_instance_count, record_raw_return
+from rl_framework.environment.known_packages import register_package_of
+from rl_framework.environment.making import (
+    Made,
+    adapter_class_for,
+    check_factory,
+    gymnasium_errors,
+    make_adapted,
+    make_from_factory,
+    make_from_id,
+    make_wrapped,
+)
 from rl_framework.environment.replay import ReplayableEnvironment
 from rl_framework.environment.vector import VectorEnvironments
 from rl_framework.environment.workers import Workers
+from rl_framework.environment.wrappers import WrapperSpecification, check_wrappers, wrap_environment
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, SpaceMismatchError
 
 __all__ = [
     "VECTORIZATIONS",
-    "adapter_class_for",
     "can_be_made_afresh",
     "check_all_different",
     "check_environment_count",
-    "check_factory",
     "choose_vectorization",
     "environment_id_of",
     "open_environments",
@@ -48,20 +57,24 @@ _ACCEPTED = (
 )
 
 
-_Made = gymnasium.Env[Any, Any] | MultiSlotAdapter
-
-
 @dataclass(frozen=True)
 class _Single:
     """One environment to be: made by a call, or there already."""
 
-    make: Callable[[], _Made] | None = None
+    make: Callable[[], Made] | None = None
     instance: gymnasium.Env[Any, Any] | None = None
     simulator: Any = None  # what the caller holds and an adapter is put around
 
     @property
     def is_made_here(self) -> bool:
         return self.instance is None and self.simulator is None
+
+    def wrapped(self, wrappers: list[dict[str, Any]], training: bool, argument: str) -> _Single:
+        """Returns the same with wrappers around it."""
+        if self.instance is not None:
+            return replace(self, instance=wrap_environment(self.instance, wrappers, training))
+        assert self.make is not None  # one of the two is there
+        return replace(self, make=partial(make_wrapped, self.make, wrappers, training, argument, self.is_made_here))
 
 
 def open_environments(
@@ -72,6 +85,8 @@ def open_environments(
     argument: str = "environments",
     replayable: bool = False,
     fresh_environments: bool = False,
+    wrappers: Sequence[WrapperSpecification] | None = None,
+    training: bool = False,
 ) -> BatchedEnvironment:
     """Turns whatever the user has into one batched environment.
 
@@ -90,6 +105,9 @@ def open_environments(
             `{"replayable": False}`.
         fresh_environments: Whether every episode begins in an environment made for it, which goes on with the random
             generators of the last one. For simulators that remember earlier episodes; needs an id or factories.
+        wrappers: What to put around every single environment, the innermost first: registered names, or `{"type":
+            name, ...}`; see `rl_framework.environment.wrappers`. An environment that the caller made stays as it is.
+        training: Whether an agent learns there, which some wrappers want to know.
 
     Returns:
         The batch. Closing it closes what was made here and nothing of the caller's.
@@ -106,6 +124,7 @@ def open_environments(
         raise ArgumentError("environment_kwargs", environment_kwargs, "must be a dictionary of keyword arguments")
     if isinstance(source, BatchedEnvironment):
         raise EnvironmentSourceError(argument, source, "this batch is open already", f"Give {_ACCEPTED}.")
+    specifications = check_wrappers(wrappers)
     if fresh_environments and (vectorization == "native" or not can_be_made_afresh(source)):
         raise ArgumentError(
             "fresh_environments",
@@ -115,12 +134,16 @@ def open_environments(
         )
     replayable = replayable or fresh_environments
     kwargs = dict(environment_kwargs or {})
-    vectorized = _open_vectorized(source, n_environments, kwargs, vectorization, argument)
+    vectorized = _open_vectorized(source, n_environments, kwargs, vectorization, argument, specifications)
     if vectorized is not None:
         return vectorized
     if vectorization == "native":
+        _refuse_wrappers(specifications, 'vectorization="native" steps all environments as one', 'Use "sync".')
         return _open_native(source, n_environments or 1, kwargs, argument)
     stub, singles = _list_singles(source, n_environments, kwargs, argument)
+    if specifications:
+        singles = [single.wrapped(specifications, training, argument) for single in singles]
+        stub = None if stub is None else wrap_environment(stub, specifications, training)
     chosen, reason = choose_vectorization(vectorization, len(singles))
     if chosen == "subprocess":
         batch: BatchedEnvironment = _open_subprocesses(singles, argument, replayable, fresh_environments)
@@ -211,8 +234,19 @@ def _is_vec_env(source: Any) -> bool:
 
 
 def _open_vectorized(
-    source: Any, n_environments: int | None, kwargs: dict[str, Any], vectorization: str, argument: str
+    source: Any,
+    n_environments: int | None,
+    kwargs: dict[str, Any],
+    vectorization: str,
+    argument: str,
+    wrappers: list[dict[str, Any]],
 ) -> BatchedEnvironment | None:
+    if isinstance(source, VectorEnv) or _is_vec_env(source):
+        _refuse_wrappers(
+            wrappers,
+            f"{argument} is vectorized already, and wrappers go around single environments",
+            "Give an id, a factory, or a list of environments.",
+        )
     if isinstance(source, VectorEnv):
         batch: BatchedEnvironment = VectorEnvironments(source, owned=False, argument=argument)
     elif _is_vec_env(source):
@@ -228,17 +262,6 @@ def _open_vectorized(
             "vectorization", vectorization, f"{argument} is vectorized already", 'Leave vectorization="auto".'
         )
     return batch
-
-
-def adapter_class_for(source: Any) -> type[EnvironmentAdapter] | None:
-    """Returns the registered adapter that takes a source, or that a name names; None if there is none."""
-    if isinstance(source, str):
-        return registry.environment_adapters.get(source) if source in registry.environment_adapters else None
-    for name in registry.environment_adapters:
-        adapter_class: type[EnvironmentAdapter] = registry.environment_adapters.get(name)
-        if adapter_class.accepts(source):
-            return adapter_class
-    return None
 
 
 def _list_singles(
@@ -273,48 +296,19 @@ def _single(source: Any, kwargs: dict[str, Any], argument: str) -> _Single:
     adapter_class = adapter_class_for(source)
     if adapter_class is not None:
         names_it = isinstance(source, str | os.PathLike | type)
-        make = partial(_make_adapted, adapter_class, source, kwargs)
+        make = partial(make_adapted, adapter_class, source, kwargs, names_it)
         return _Single(make=make, simulator=None if names_it else source)
     if isinstance(source, str | EnvSpec):
-        return _Single(make=partial(_make_from_id, source, kwargs, argument))
+        return _Single(make=partial(make_from_id, source, kwargs, argument))
     if _is_pair(source):
         return _single(source[1], kwargs, argument)
     if _is_factory(source):
         check_factory(source, kwargs, argument)
-        return _Single(make=partial(_make_from_factory, source, kwargs, argument))
+        return _Single(make=partial(make_from_factory, source, kwargs, argument))
     problem = "there is no environment" if source is None else f"a {type(source).__name__} is no environment"
     raise EnvironmentSourceError(
         argument, source, problem, f"Give {_ACCEPTED}, or register an adapter for it (EnvironmentAdapter)."
     )
-
-
-def _make_adapted(adapter_class: type[EnvironmentAdapter], source: Any, kwargs: dict[str, Any]) -> _Made:
-    # The user may have made the adapter, with options of its own.
-    adapter = source if isinstance(source, EnvironmentAdapter) else adapter_class()
-    adapter.setup(source, **kwargs)
-    return adapter if isinstance(adapter, MultiSlotAdapter) else AdaptedEnvironment(adapter)
-
-
-def _make_from_id(source: str | EnvSpec, kwargs: dict[str, Any], argument: str) -> gymnasium.Env[Any, Any]:
-    with _gymnasium_errors(source, argument):
-        return gymnasium.make(source, **kwargs)
-
-
-@contextmanager
-def _gymnasium_errors(source: str | EnvSpec, argument: str) -> Iterator[None]:
-    try:
-        yield
-    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-        raise EnvironmentSourceError(argument, source, f"a package that it needs is missing: {error}") from error
-    except gymnasium.error.UnregisteredEnv as error:
-        raise EnvironmentSourceError(
-            argument,
-            source,
-            f"gymnasium does not know this id: {error}",
-            "Import the package that registers it before this call, or give a factory.",
-        ) from error
-    except (gymnasium.error.Error, TypeError) as error:
-        raise EnvironmentSourceError(argument, source, f"gymnasium could not make it: {error}") from error
 
 
 def _refuse_kwargs(kwargs: dict[str, Any], argument: str) -> None:
@@ -324,36 +318,8 @@ def _refuse_kwargs(kwargs: dict[str, Any], argument: str) -> None:
         )
 
 
-def check_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argument: str) -> None:
-    """Refuses arguments that a factory does not take, before it is called."""
-    try:
-        signature = inspect.signature(factory)
-    except (TypeError, ValueError):
-        return  # some built-in callables have none
-    try:
-        signature.bind(**kwargs)
-    except TypeError as error:
-        if kwargs:
-            raise ArgumentError("environment_kwargs", kwargs, f"the factory does not take them: {error}") from error
-        raise EnvironmentSourceError(
-            argument, factory, f"the factory cannot be called without arguments: {error}", "Give environment_kwargs."
-        ) from error
-
-
-def _make_from_factory(factory: Callable[..., Any], kwargs: dict[str, Any], argument: str) -> _Made:
-    made = factory(**kwargs)
-    if isinstance(made, gymnasium.Env):
-        return made
-    adapter_class = adapter_class_for(made)
-    if adapter_class is not None:
-        return _make_adapted(adapter_class, made, {})
-    raise EnvironmentSourceError(
-        argument, factory, f"the factory returned a {type(made).__name__}", "It must return a gymnasium.Env."
-    )
-
-
 def _open_in_process(singles: Sequence[_Single], argument: str, replayable: bool, fresh: bool) -> BatchedEnvironment:
-    made: list[_Made] = []
+    made: list[Made] = []
     owned: list[bool] = []
     try:
         for single in singles:
@@ -376,9 +342,10 @@ def _open_in_process(singles: Sequence[_Single], argument: str, replayable: bool
         batch.replayable = replayable and all(_may_be_replayed(each.metadata) for each in environments)
         return batch
     except BaseException:
-        # A factory may have returned one object several times.
-        for each in {id(each): each for each, is_owned in zip(made, owned, strict=False) if is_owned}.values():
-            each.close()
+        with ExitStack() as closing:
+            # A factory may have returned one object several times.
+            for each in {id(each): each for each, is_owned in zip(made, owned, strict=False) if is_owned}.values():
+                closing.callback(each.close)
         raise
 
 
@@ -420,16 +387,22 @@ def _open_subprocesses(singles: Sequence[_Single], argument: str, replayable: bo
     return batch
 
 
+def _refuse_wrappers(wrappers: list[dict[str, Any]], problem: str, remedy: str) -> None:
+    if wrappers:
+        raise ArgumentError("wrappers", wrappers, problem, remedy)
+
+
 def _open_native(source: Any, count: int, kwargs: dict[str, Any], argument: str) -> BatchedEnvironment:
     spec = source if isinstance(source, EnvSpec) else None
     if isinstance(source, str) and source not in registry.environment_adapters:
-        with _gymnasium_errors(source, argument):
+        register_package_of(source, argument)
+        with gymnasium_errors(source, argument):
             spec = gymnasium.spec(source)
     if spec is None or spec.vector_entry_point is None:
         raise ArgumentError(
             "vectorization", "native", f"{argument}={source!r} has no vectorized form of its own", 'Use "sync".'
         )
-    with _gymnasium_errors(source, argument):
+    with gymnasium_errors(source, argument):
         vector = gymnasium.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **kwargs)
     batch = VectorEnvironments(vector, owned=True, argument=argument)
     batch.environment_id = spec.id

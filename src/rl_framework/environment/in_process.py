@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import gymnasium
@@ -199,9 +200,10 @@ class InProcessEnvironments(BatchedEnvironment):
             if wrapper is not None and isinstance(wrapper.env, RawReturn):
                 wrapper.env = wrapper.env.env
         self._recorded = []
-        for environment, owned in zip(self.environments, self._owned, strict=True):
-            if owned:
-                environment.close()
+        with ExitStack() as closing:  # one that cannot be closed keeps no other from it
+            for environment, owned in zip(self.environments, self._owned, strict=True):
+                if owned:
+                    closing.callback(environment.close)
 
 
 def check_instance_count(n_environments: int | None, count: int, argument: str, source: object) -> None:

@@ -107,6 +107,8 @@ class ReplayableEnvironment(gymnasium.Wrapper[Any, Any, Any, Any]):
         elif self._resets and world is not None and world is _box2d_world(self.env):
             # What it remembers shows only later, so that no comparison of the past can find it.
             self._obstacle = "its Box2D world survives a reset, and remembers the episodes before"
+        else:
+            self._obstacle = _hidden_beginning(self.env, seed)
         self._resets += 1
         self._checksum = _add_to_checksum(0, observation)
         return observation, info
@@ -201,6 +203,20 @@ def _global_states() -> dict[str, Any]:
 def _box2d_world(env: gymnasium.Env[Any, Any]) -> Any:
     world = getattr(env.unwrapped, "world", None)
     return world if type(world).__module__.partition(".")[0] == "Box2D" else None
+
+
+def _hidden_beginning(env: gymnasium.Env[Any, Any], seed: int | None) -> str | None:
+    """Returns what an episode follows from besides what can be read, or None."""
+    layer = env
+    while isinstance(layer, gymnasium.Wrapper):
+        told = vars(layer).get("replay_obstacle")  # what a wrapper itself knows
+        if isinstance(told, str):
+            return told
+        layer = layer.env
+    emulator = getattr(layer, "ale", None)
+    if seed is None and emulator is not None and emulator.getFloat("repeat_action_probability") > 0:
+        return "its emulator repeats actions by a generator that cannot be read (the wrapper sticky_actions has one)"
+    return None
 
 
 _Place = tuple[str, Any, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.acting import act_for_episodes, check_episode_count
 from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
+from rl_framework.environment.wrappers import WrapperSpecification, wrappers_of
 from rl_framework.episode.checks import check_spaces
 from rl_framework.episode.episode import Episode
 from rl_framework.episode.recording.actors import actor_for, generator_owners_of
@@ -43,6 +44,7 @@ def collect_episodes(
     environment_kwargs: dict[str, Any] | None = None,
     progress_bar: bool = False,
     path: str | os.PathLike[str] | None = None,
+    wrappers: Sequence[WrapperSpecification] | None = None,
 ) -> EpisodeSequence:
     """Lets an agent act and keeps exactly `n_episodes` whole episodes.
 
@@ -71,6 +73,7 @@ def collect_episodes(
         environment_kwargs: Arguments for `gymnasium.make` or the factory.
         progress_bar: Whether a progress bar appears when this takes over a second.
         path: Folder in which the episodes are kept; None: a temporary one, or memory.
+        wrappers: What to put around every single environment, as in `train`; None: the wrappers of the agent.
 
     Returns:
         The episodes. Those of an agent are the ones that `evaluate` with the same seed, `deterministic` and number of
@@ -94,7 +97,13 @@ def collect_episodes(
         n_environments = min(_ENVIRONMENTS, n_episodes)
     # A factory, or an environment's constructor, may draw from the global generators.
     with isolated_random_state(derive_seed(seed, "construction")):
-        batch = open_environments(environment, n_environments, environment_kwargs, argument="environment")
+        batch = open_environments(
+            environment,
+            n_environments,
+            environment_kwargs,
+            argument="environment",
+            wrappers=wrappers_of(agent_or_policy) if wrappers is None else wrappers,
+        )
         try:
             check_spaces(batch.single_observation_space, batch.single_action_space)
             actor = actor_for(agent_or_policy, batch, derive_seed(seed, "actions"))

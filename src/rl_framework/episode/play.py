@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ from rl_framework.environment.acting import check_episode_count
 from rl_framework.environment.batch import RAW_RETURN_KEY, copy_info
 from rl_framework.environment.door import environment_id_of, open_environments
 from rl_framework.environment.in_process import InProcessEnvironments
+from rl_framework.environment.wrappers import WrapperSpecification
 from rl_framework.episode.checks import check_episode, check_spaces
 from rl_framework.episode.episode import Episode
 from rl_framework.episode.recording.keys import Keymap, keymap_for
@@ -53,6 +54,7 @@ def play_episodes(
     environment_kwargs: dict[str, Any] | None = None,
     path: str | os.PathLike[str] | None = None,
     key_source: Callable[[int], None] | None = None,
+    wrappers: Sequence[WrapperSpecification] | None = None,
 ) -> EpisodeSequence:
     """Opens a window in which a person plays with the keyboard, and keeps the episodes.
 
@@ -77,6 +79,7 @@ def play_episodes(
             more. If the environment fails, the finished episodes are kept in either, and the error says where.
         key_source: Called with the number of the frame before keys are read; pygame events that it posts are read as
             if they were typed. For tests, and for other devices than keyboards.
+        wrappers: What to put around the environment, as in `train`, for agents that are to learn in them.
 
     Returns:
         The finished episodes: `n_episodes`, or fewer if the person ended it.
@@ -98,7 +101,7 @@ def play_episodes(
         if value is not None and (isinstance(value, bool) or not 0 < value < 10_000):
             raise ArgumentError(name, value, "must be a number above zero")
     with isolated_random_state(seed):
-        batch = _open(environment, environment_kwargs)
+        batch = _open(environment, environment_kwargs, wrappers)
         try:
             played = batch.environments[0]
             check_spaces(played.observation_space, played.action_space)
@@ -131,12 +134,14 @@ def _keep(game: _Game, path: str | os.PathLike[str] | None) -> Path:
     return folder
 
 
-def _open(source: Any, environment_kwargs: dict[str, Any] | None) -> InProcessEnvironments:
+def _open(
+    source: Any, environment_kwargs: dict[str, Any] | None, wrappers: Sequence[WrapperSpecification] | None
+) -> InProcessEnvironments:
     kwargs = dict(environment_kwargs or {})
     is_id = isinstance(source, EnvSpec) or (isinstance(source, str) and source not in registry.environment_adapters)
     if is_id:
         kwargs = {"render_mode": "rgb_array", **kwargs}
-    batch = open_environments(source, environment_kwargs=kwargs or None, argument="environment")
+    batch = open_environments(source, environment_kwargs=kwargs or None, argument="environment", wrappers=wrappers)
     problem = ""
     if not isinstance(batch, InProcessEnvironments) or batch.num_envs != 1:
         problem = f"a person plays in one environment, and {batch.num_envs} slots came"

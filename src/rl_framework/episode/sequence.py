@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -26,6 +26,7 @@ from rl_framework.episode.storage import (
 )
 from rl_framework.episode.transitions import Transitions, column
 from rl_framework.errors import ArgumentError, shorten
+from rl_framework.stores import is_published, refuse_address
 
 __all__ = ["EpisodeSequence"]
 
@@ -136,7 +137,8 @@ class EpisodeSequence(Exchange):
         """Opens a data set on disk: what `save` wrote, or `imitation.data.serialize.save`.
 
         Args:
-            path: Its folder or file.
+            path: Its folder or file, or an address (see `rl_framework.stores`), of which a verified copy is made that
+                goes when nothing refers to it any more.
             trust: Whether pickled parts of a data set of the imitation library may be loaded. They run the code of
                 whoever made them.
             observation_space: Space of the observations, where the data does not say it (the imitation library's does
@@ -147,15 +149,14 @@ class EpisodeSequence(Exchange):
             EpisodeDataError: The data is damaged, cut short, empty or hostile; the message says where.
             ArgumentError: There is nothing at this path.
             SpaceMismatchError: A given space is not the one that the data set states.
+            ConnectorError: It could not be fetched from the address.
         """
-        location = Path(path)
-        if is_data_set(location):
-            return cls.from_storage(open_data_set(location, observation_space, action_space))
-        if not location.exists():
-            raise ArgumentError("path", str(path), "there is no such data set")
-        from rl_framework.episode.formats.imitation import read_imitation_dataset
+        open_here = partial(_storage_at, trust=trust, observation_space=observation_space, action_space=action_space)
+        if is_published(path):
+            from rl_framework.episode.formats.elsewhere import read_from_address
 
-        return cls.from_storage(read_imitation_dataset(location, trust, observation_space, action_space))
+            return cls.from_storage(read_from_address(path, open_here))
+        return cls.from_storage(open_here(Path(path)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> EpisodeSequence:
@@ -366,8 +367,9 @@ class EpisodeSequence(Exchange):
             The path.
 
         Raises:
-            ArgumentError: There is something at the path already, or the sequence is empty.
+            ArgumentError: There is something at the path already, or the sequence is empty, or it is an address.
         """
+        refuse_address(path, "path", "Publish it there: StorageConnector(address).push_episodes(sequence).")
         write_data_set(
             self,
             path,
@@ -378,6 +380,18 @@ class EpisodeSequence(Exchange):
             information=information,
         )
         return Path(path)
+
+
+def _storage_at(
+    location: Path, trust: bool, observation_space: Space | None, action_space: Space | None
+) -> EpisodeStorage:
+    if is_data_set(location):
+        return open_data_set(location, observation_space, action_space)
+    if not location.exists():
+        raise ArgumentError("path", str(location), "there is no such data set")
+    from rl_framework.episode.formats.imitation import read_imitation_dataset
+
+    return read_imitation_dataset(location, trust, observation_space, action_space)
 
 
 def _stated(

@@ -135,7 +135,7 @@ class PeriodicEvaluation(_Periodic):
             "evaluation": {"timestep": training.timestep, **finite},
         }
         try:
-            write_bundle(path, kind=agent.kind(), members=agent.bundle_members(), information=information)
+            write_bundle(path, kind=agent.kind(), members=agent.saved_members(), information=information)
         except OSError as error:
             logger.error("the best agent could not be saved as %s: %s; training goes on", path, error)
         else:

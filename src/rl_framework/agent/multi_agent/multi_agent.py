@@ -242,6 +242,11 @@ class MultiAgent(RLAgent):
         argument: str = "environment",
     ) -> JointEnvironment:
         """Opens worlds with these groups in them."""
+        for name, agent in self._agents.items():
+            if agent.wrappers:
+                raise ArgumentError(
+                    "groups", name, f"its agent was trained in {agent.wrappers}, which cannot go around one of several"
+                )
         names = {name: self._named.get(name) for name in self._agents}
         return open_worlds(source, names, n_environments, environment_kwargs, argument)
 
@@ -297,6 +302,10 @@ class MultiAgent(RLAgent):
             )
         if fresh:
             raise ArgumentError("fresh_environments", fresh, "worlds of several agents are not made afresh")
+        if asked.wrappers:
+            raise ArgumentError(
+                "wrappers", asked.wrappers, "go around single environments, and this is a world of several agents"
+            )
         batch = self.open_environments(
             asked.training_environments, asked.n_environments, asked.environment_kwargs, "training_environments"
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import gymnasium
 
 from rl_framework import registry
+from rl_framework.agent.network.arguments import note_arguments
 from rl_framework.bundle import encode_value, read_bundle
 from rl_framework.errors import ArgumentError, BundleError, UnsavableError
 
@@ -59,18 +59,7 @@ class FeaturesExtractor:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Notes the arguments, by which a bundle rebuilds the object."""
         self = super().__new__(cls)
-        # Not of the class: its signature would be that of this method where a subclass has no __init__.
-        signature = inspect.signature(cls.__init__)
-        bound = dict(signature.bind(self, *args, **kwargs).arguments)
-        bound.pop(next(iter(signature.parameters)))
-        for name, parameter in signature.parameters.items():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                bound |= bound.pop(name, {})
-            elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY) and bound.get(name):
-                raise ArgumentError(
-                    "features_extractor", cls, f"{name} cannot be given by name", "Name every parameter of __init__."
-                )
-        self.arguments = bound
+        self.arguments = note_arguments(cls, self, args, kwargs, "features_extractor")
         return self
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:

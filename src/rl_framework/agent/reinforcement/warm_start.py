@@ -20,6 +20,7 @@ from rl_framework.agent.reinforcement.library.state.saved_state import SavedConf
 from rl_framework.agent.reinforcement.library.state.size_limit import NoRolloutBuffer
 from rl_framework.environment.door import open_environments
 from rl_framework.environment.sb3 import SpacesOnlyVecEnv
+from rl_framework.environment.wrappers import wrappers_of
 from rl_framework.episode.compatibility import could_be
 from rl_framework.errors import ArgumentError, BundleError, SpaceMismatchError
 from rl_framework.seeding import isolated_random_state
@@ -160,6 +161,7 @@ def warm_started(
             f"Go on with {handed.algorithm_class.__name__}, which has the same.",
         ) from error
     policy.load_state_dict(handed.weights)
+    agent._wrappers = tuple(wrappers_of(source))
     return agent
 
 
@@ -175,7 +177,7 @@ def _spaces(source: Any, environment: Any) -> tuple[gymnasium.Space[Any], gymnas
                 "Say where it will act.",
             )
         return mine
-    batch = open_environments(environment, argument="environment")
+    batch = open_environments(environment, argument="environment", wrappers=wrappers_of(source))
     try:
         theirs = batch.single_observation_space, batch.single_action_space
     finally:

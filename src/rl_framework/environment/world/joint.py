@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -250,11 +250,12 @@ class JointEnvironment(BatchedEnvironment):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the worlds that were opened over nothing of the caller's."""
-        for world, owned in zip(self.worlds, self._owned, strict=True):
-            if owned:
-                world.close()
-        if self._threads is not None:
-            self._threads.shutdown()
+        with ExitStack() as closing:  # one that cannot be closed keeps no other from it
+            if self._threads is not None:
+                closing.callback(self._threads.shutdown)
+            for world, owned in zip(self.worlds, self._owned, strict=True):
+                if owned:
+                    closing.callback(world.close)
 
 
 def side_by_side(value: Any) -> Any:

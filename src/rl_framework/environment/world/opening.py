@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from rl_framework.environment.adapter import EnvironmentAdapter
-from rl_framework.environment.door import (
-    adapter_class_for,
-    can_be_made_afresh,
-    check_all_different,
-    check_environment_count,
-    check_factory,
-)
+from rl_framework.environment.door import can_be_made_afresh, check_all_different, check_environment_count
 from rl_framework.environment.in_process import check_instance_count
+from rl_framework.environment.making import adapter_class_for, check_factory, closed_on_failure
 from rl_framework.environment.world.groups import GroupedWorld
 from rl_framework.environment.world.joint import JointEnvironment
 from rl_framework.errors import EnvironmentSourceError
@@ -68,9 +64,10 @@ def open_worlds(
             owned.append(is_owned)
         return JointEnvironment(worlds, owned, argument)
     except BaseException:
-        for world, is_owned in zip(worlds, owned, strict=True):
-            if is_owned:
-                world.close()
+        with ExitStack() as closing:
+            for world, is_owned in zip(worlds, owned, strict=True):
+                if is_owned:
+                    closing.callback(world.close)
         raise
 
 
@@ -87,17 +84,21 @@ def _open(
         return adapter, False
     owned = _is_made_here(source)
     adapter_class = adapter_class_for(source)
+    made: Any = None
     if adapter_class is None and callable(source):
         check_factory(source, kwargs, argument)
-        source, kwargs = source(**kwargs), {}
-        adapter_class = adapter_class_for(source)
-    if adapter_class is None or not hasattr(adapter_class, "setup_groups"):
-        raise EnvironmentSourceError(
-            argument,
-            source,
-            f"a {type(source).__name__} has no groups of agents",
-            "Give an environment of PettingZoo or Unity, a factory, or a list of these.",
-        )
-    world: Any = adapter_class()
-    world.setup_groups(source, groups, **kwargs)
+        made = source = source(**kwargs)
+        kwargs, adapter_class = {}, adapter_class_for(source)
+    with closed_on_failure(made):
+        if adapter_class is None or not hasattr(adapter_class, "setup_groups"):
+            raise EnvironmentSourceError(
+                argument,
+                source,
+                f"a {type(source).__name__} has no groups of agents",
+                "Give an environment of PettingZoo or Unity, a factory, or a list of these.",
+            )
+        world: Any = adapter_class()
+        # What a factory has made is closed itself: the adapter may not have got hold of it yet.
+        with closed_on_failure(world if owned and made is None else None):
+            world.setup_groups(source, groups, **kwargs)
     return world, owned

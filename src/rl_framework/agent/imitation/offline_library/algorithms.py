@@ -93,7 +93,7 @@ def resolve_offline_algorithm(algorithm_class: str | type[Any]) -> OfflineAlgori
     if isinstance(algorithm_class, str):
         found = registry.offline_algorithms.get(algorithm_class, "algorithm_class")
         _check_is_algorithm(library, found)
-        return OfflineAlgorithm.of(algorithm_class.lower(), found)
+        return OfflineAlgorithm.of(registry.offline_algorithms.name_for_files(algorithm_class), found)
     found = algorithm_class
     if isinstance(found, type) and issubclass(found, library.base.LearnableConfig):
         found = getattr(sys.modules[found.__module__], found.__name__.removesuffix("Config"), found)

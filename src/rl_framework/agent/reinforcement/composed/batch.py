@@ -1,0 +1,98 @@
+"""What one optimizer step learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from rl_framework.agent.network.trunk import Trunk
+
+__all__ = ["Batch", "rows_of"]
+
+
+class Batch:
+    """Rows of a rollout, a replay buffer or recorded episodes, as tensors by name; leading axis: rows.
+
+    Args:
+        tensors: By name: "observations" (a tensor, or a dict of them), "actions", "rewards", and what parts added.
+        sequence_length: For recurrent networks: how many steps in a row belong together. Row `t * n + i` is then step
+            `t` of sequence `i` of `n`; "starts" tells where episodes begin, and "state/<trunk>", `(n, state_size)`,
+            in which state each sequence begins.
+
+    Attributes:
+        reported: Numbers to look at, by name; see `report`.
+        veto: Whether a part refuses the optimizer step, a bool tensor without axes, or None; see `refuse_if`.
+        vetoed: Whether the optimizer step was refused; known after it.
+    """
+
+    def __init__(self, tensors: Mapping[str, Any], sequence_length: int = 1) -> None:
+        self.tensors = dict(tensors)
+        self.sequence_length = sequence_length
+        self.reported: dict[str, Tensor] = {}
+        self.veto: Tensor | None = None
+        self.vetoed = False
+        self._features: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """Returns the tensor of that name."""
+        return self.tensors[name]
+
+    def __setitem__(self, name: str, tensor: Any) -> None:
+        self.tensors[name] = tensor
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        observations = self.tensors["observations"]
+        return len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+
+    @property
+    def observations(self) -> Any:
+        """The observations: a tensor, or a dict of them."""
+        return self.tensors["observations"]
+
+    def features(self, trunk: Trunk) -> Tensor:
+        """Returns what a trunk makes of the observations, `(rows, features_dim)`; computed once, however many ask."""
+        if trunk.name not in self._features:
+            self._features[trunk.name] = self._computed(trunk)
+        return self._features[trunk.name]
+
+    def report(self, name: str, value: Tensor) -> None:
+        """Tracks a number: a tensor without axes, averaged over the steps of a round under "train/<name>"."""
+        self.reported[name] = value.detach()
+
+    def refuse_if(self, condition: Tensor) -> None:
+        """Refuses the optimizer step of this batch where the condition, a bool tensor without axes, holds."""
+        condition = condition.detach()
+        self.veto = condition if self.veto is None else self.veto | condition
+
+    def _computed(self, trunk: Trunk) -> Tensor:
+        if not trunk.state_size:
+            return trunk(self.observations)
+        count = len(self) // self.sequence_length
+        steps = _reshaped(self.observations, (self.sequence_length, count))
+        starts = self.tensors["starts"].reshape(self.sequence_length, count)
+        features, _ = trunk.unroll(steps, self.tensors[f"state/{trunk.name}"], starts)
+        return features.reshape(self.sequence_length * count, -1)
+
+
+def rows_of(value: Any, rows: Tensor) -> Any:
+    """Returns some rows of a tensor, or of each tensor of a dict."""
+    if isinstance(value, dict):
+        return {key: rows_of(part, rows) for key, part in value.items()}
+    return value.index_select(0, rows)
+
+
+def _reshaped(value: Any, leading: tuple[int, ...]) -> Any:
+    if isinstance(value, dict):
+        return {key: _reshaped(part, leading) for key, part in value.items()}
+    assert isinstance(value, torch.Tensor)
+    return value.reshape(*leading, *value.shape[1:])

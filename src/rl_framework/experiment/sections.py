@@ -1,0 +1,150 @@
+"""Sections of a configuration: no key that is not known, no value out of range, and every mistake told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from rl_framework.errors import ConfigurationProblem, shorten
+from rl_framework.experiment.documents import Document, Key
+from rl_framework.experiment.variables import is_secret
+from rl_framework.secrecy import redact
+
+__all__ = ["Count", "Section", "Whole", "as_data", "complaint", "complaints", "problems_of", "unknown_key"]
+
+
+def _as_whole(value: Any) -> Any:
+    # 1e6 is how people write a million.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_as_whole)]
+Count = Annotated[int, BeforeValidator(_as_whole), Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A mapping with known keys. It cannot be changed."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        validate_default=False,
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _tell_everything(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """Collects unknown keys, what pydantic finds, and what `further_complaints` finds."""
+        found: list[InitErrorDetails] = []
+        if isinstance(data, Mapping):
+            known = list(cls.model_fields)
+            found = [complaint(unknown_key(key, known), (key,)) for key in data if key not in known]
+            data = {key: value for key, value in data.items() if key in known}
+        try:
+            section = handler(data)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(cls.__name__, [*found, *complaints(error)]) from None
+        found += section.further_complaints(info)
+        if found:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return section
+
+    def further_complaints(self, info: ValidationInfo) -> Iterable[InitErrorDetails]:
+        """Returns what is wrong though every value alone is right."""
+        return []
+
+    def given(self) -> dict[str, Any]:
+        """Returns what was given, by key; what was not has the default."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
+    def changed(self, **changes: Any) -> Self:
+        """Returns a copy with other values, which are not checked."""
+        return self.model_copy(update=changes)
+
+    def to_data(self) -> dict[str, Any]:
+        """Returns the section with its defaults, as it can be written to a file."""
+        return {name: as_data(getattr(self, name)) for name in type(self).model_fields}
+
+
+def as_data(value: Any) -> Any:
+    """Returns a value of a section as it can be written to a file."""
+    if isinstance(value, Section):
+        return value.to_data()
+    if isinstance(value, Mapping):
+        return {name: as_data(part) for name, part in value.items()}
+    return [as_data(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def complaint(message: str, key: Key = ()) -> InitErrorDetails:
+    """Makes one of pydantic's error details."""
+    return InitErrorDetails(type=PydanticCustomError("configuration", "{text}", {"text": message}), loc=key, input=None)
+
+
+def complaints(error: ValidationError) -> list[InitErrorDetails]:
+    """Returns the details of an error in words of this package."""
+    return [
+        complaint(_in_words(details["type"], details), details["loc"])
+        for details in error.errors(include_url=False, include_input=True)
+    ]
+
+
+def unknown_key(key: object, known: Iterable[str]) -> str:
+    """Says that a key is not known, and which are near."""
+    names = list(known)
+    near = get_close_matches(str(key), names, n=2, cutoff=0.6)
+    hint = f": did you mean {' or '.join(map(repr, near))}?" if near else f"; known here: {', '.join(names) or 'none'}"
+    return f"there is no such key{hint}"
+
+
+def problems_of(error: ValidationError, document: Document) -> list[ConfigurationProblem]:
+    """Returns the problems that pydantic found, each with its place."""
+    return [document.problem(details["msg"], details["loc"]) for details in error.errors(include_url=False)]
+
+
+_WORDS: dict[str, str] = {
+    "missing": "is needed",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "finite_number": "must be finite",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text (numbers and true/false need quotes to be one)",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "list_type": "must be a list",
+    "none_required": "must be null",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "too_short": "must have at least {min_length} entries",
+    "string_pattern_mismatch": "does not have the form {pattern}",
+}
+
+
+def _in_words(kind: str, details: Mapping[str, Any]) -> str:
+    if kind not in _WORDS:
+        return str(details["msg"])
+    message = _WORDS[kind].format(**details.get("ctx", {}))
+    if kind == "missing" or is_secret(next(reversed(details["loc"]), "")):
+        return message
+    return redact(f"{message}, and is {shorten(details['input'])}")

@@ -1,0 +1,1 @@
+"""What a package that adds to rl_framework looks like."""

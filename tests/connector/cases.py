@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.servers.clearml import ClearMLServer, loopback_clearml
+from tests.servers.drive import LoopbackDrive, loopback_drive
 from tests.servers.hub import READ_TOKEN, LoopbackHub, loopback_hub
 
 from rl_framework import (
@@ -20,6 +22,8 @@ from rl_framework import (
     ClearMLUploadConfig,
     HuggingFaceConnector,
     HuggingFaceUploadConfig,
+    StorageConnector,
+    StorageUploadConfig,
 )
 from rl_framework.retry import RetryPolicy
 
@@ -232,7 +236,59 @@ class ClearMLCase(Case):
         monkeypatch.setattr(Path, "open", full)
 
 
-CASES: list[type[Case]] = [HuggingFaceCase, ClearMLCase]
+class StorageCase(Case):
+    """On Google Drive; what S3, SFTP and folders do about the same is in their own tests."""
+
+    name = "storage"
+    helpful = ("GOOGLE_APPLICATION_CREDENTIALS", "service account", "options={'credentials'")
+    address = "gdrive://experiments/agent"
+
+    def __init__(self, drive: LoopbackDrive) -> None:
+        self.drive, self.token = drive, drive.token
+
+    @classmethod
+    @contextmanager
+    def running(cls, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[StorageCase]:
+        with loopback_drive(monkeypatch) as drive:
+            yield cls(drive)
+
+    def connector(self, **options: Any) -> StorageConnector:
+        return StorageConnector(StorageUploadConfig(self.address, n_eval_episodes=0), **{"retry": QUICK, **options})
+
+    def fail(self, times: int, **how: Any) -> Any:
+        return self.drive.fail(r"^(POST|PUT|PATCH) /(drive|upload|session)", times=times, **how)
+
+    def fail_reading(self, times: int, **how: Any) -> Any:
+        return self.drive.fail(r"^GET ", times=times, **how)
+
+    def repair(self) -> None:
+        self.drive.faults.clear()
+
+    def take_away_rights(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+        self.drive.role = {401: None, 403: "read"}[status]
+
+    def give_back_rights(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.drive.role = "write"
+
+    def checkpoints(self) -> list[int]:
+        found = [re.search(r"/checkpoints/checkpoint_(\d+)\.zip", path) for path in self.drive.contents]
+        return [int(match[1]) for match in found if match is not None]
+
+    def received(self) -> dict[str, bytes]:
+        return dict(self.drive.contents)
+
+    def plant(self, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+        self.token = self.drive.token = token
+        self.drive.accept(token)
+
+    def answer_within(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        monkeypatch.setattr("rl_framework.stores.drive_access._ANSWER_SECONDS", seconds)
+
+    def fill_disk_for_downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ClearMLCase.fill_disk_for_downloads(self, monkeypatch)  # type: ignore[arg-type] (by `Path.open` too)
+
+
+CASES: list[type[Case]] = [HuggingFaceCase, ClearMLCase, StorageCase]
 
 
 def slow() -> dict[str, Any]:

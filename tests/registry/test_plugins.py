@@ -265,6 +265,35 @@ assert not any(entry.is_broken for entry in ours), ours
 print(*sorted(entry.kind for entry in ours))
 """
 
+COMPOSE = """
+import rl_framework
+from rl_framework.agent.reinforcement import ComposedAgent
+from rl_framework.environment.wrappers import check_wrappers
+
+ppo = {"type": "ppo", "n_steps": 64, "gamma": 0.9}
+parts = [ppo, {"type": "weight_decay", "weight": 1e-5}]
+agent = ComposedAgent(parts, networks={"type": "normalised_layers", "width": 16}, learning_rate=3e-3)
+agent.train("corridor", 2048, 4, seed=0, progress_bar=False, wrappers=[{"type": "step_cost", "cost": 0.02}])
+agent.save_to_file("composed.zip")
+"""
+
+ACT_COMPOSED = """
+import rl_framework
+agent = rl_framework.load_agent("composed.zip")
+print(agent.evaluate("corridor", 5, deterministic=True, seed=0).mean)
+"""
+
+CONFIGURE = """
+from rl_framework.experiment import Experiment
+from rl_framework.experiment.presets import get_preset, list_presets, preset_for
+
+assert "expected_sarsa/corridor" in list_presets()
+assert preset_for("expected_sarsa", "corridor").source == "corridor-kit"
+experiment = Experiment.from_config({"base": "expected_sarsa/corridor", "seed": 0, "training": {"progress_bar": False}})
+experiment.build().train()
+print(experiment.evaluate().mean)
+"""
+
 ACT = """
 import rl_framework
 agent = rl_framework.load_agent("agent.zip")
@@ -275,7 +304,7 @@ print(agent.evaluate("corridor", 1, deterministic=True, seed=0, environment_kwar
 REFUSE = """
 import rl_framework
 try:
-    rl_framework.load_agent("agent.zip")
+    rl_framework.load_agent("{file}")
 except rl_framework.BundleError as error:
     print(error)
 """
@@ -283,9 +312,19 @@ except rl_framework.BundleError as error:
 
 def test_an_installed_package_is_trained_with_saved_and_loaded(installed: Path, tmp_path: Path) -> None:
     kinds = _run(TRAIN, installed, cwd=tmp_path).split()
-    assert kinds == ["algorithm", "connector", "environment_adapter", "preset", "wrapper"]
+    assert kinds == ["algorithm", "connector", "environment_adapter", "network", "part", "preset", "wrapper"]
     assert _run(ACT, installed, cwd=tmp_path).strip() == "1.0"
-    assert "install 'corridor-kit'" in _run(REFUSE, cwd=tmp_path)
+    assert "install 'corridor-kit'" in _run(REFUSE.format(file="agent.zip"), cwd=tmp_path)
+
+
+def test_a_composed_agent_takes_its_networks_parts_and_wrappers_from_it(installed: Path, tmp_path: Path) -> None:
+    _run(COMPOSE, installed, cwd=tmp_path)
+    assert float(_run(ACT_COMPOSED, installed, cwd=tmp_path)) > 0.5
+    assert "install 'corridor-kit'" in _run(REFUSE.format(file="composed.zip"), cwd=tmp_path)
+
+
+def test_a_configuration_builds_on_its_preset(installed: Path, tmp_path: Path) -> None:
+    assert float(_run(CONFIGURE, installed, cwd=tmp_path).splitlines()[-1]) == 1.0
 
 
 def test_the_page_works_as_printed(installed: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -74,11 +75,14 @@ class LoopbackDrive:
         requests: "METHOD /path" of all requests, the oldest first.
         faults: What is still to go wrong.
         token: The access token that is given out, and accepted until `expire`.
+        refresh_tokens: For which access tokens are given out.
+        login: The file with the login of the user.
         role: "write", "read", or None: no token is accepted.
         quota: Bytes that all files may have together; None: any number.
         page_size: Entries of a page at most.
         cut_session_after: Bytes after which a resumable upload is cut once; None: never.
         received_bytes: Of resumable uploads.
+        n_refreshed: Access tokens that were given out.
     """
 
     def __init__(self) -> None:
@@ -95,6 +99,7 @@ class LoopbackDrive:
         self.cut_session_after: int | None = None
         self.received_bytes = 0
         self.n_refreshed = 0
+        self.login = Path("login.json")
         self._clock = 0
         handler = type("Handler", (_DriveHandler,), {"hub": self, "drive": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -114,6 +119,12 @@ class LoopbackDrive:
         fault = Fault(where, **how)
         self.faults.append(fault)
         return fault
+
+    def accept(self, refresh_token: str) -> None:
+        """Makes this the login of the user."""
+        self.refresh_tokens = {refresh_token}
+        login = {"type": "authorized_user", "client_id": "tests", "client_secret": "a-client-secret-of-the-tests"}
+        self.login.write_text(json.dumps({**login, "refresh_token": refresh_token}))
 
     def expire(self) -> None:
         """Lets the access token expire; whoever refreshes it gets another one."""
@@ -304,15 +315,14 @@ def _fits(stored: Stored, query: str) -> bool:
 
 
 @contextmanager
-def loopback_drive(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[LoopbackDrive]:
+def loopback_drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackDrive]:
     """Runs a Drive, and points the client of this process at it, with the login of a user."""
     import google.oauth2.credentials as logins
 
-    with LoopbackDrive() as drive:
-        login = folder / "login.json"
-        information = {"type": "authorized_user", "client_id": "tests", "client_secret": "a-client-secret-of-the-tests"}
-        login.write_text(json.dumps({**information, "refresh_token": REFRESH_TOKEN}))
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(login))
+    with LoopbackDrive() as drive, TemporaryDirectory() as folder:
+        drive.login = Path(folder) / "login.json"
+        drive.accept(REFRESH_TOKEN)
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(drive.login))
         monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "tests")
         monkeypatch.setattr(logins, "_GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{drive.url}/token")
         monkeypatch.setattr("rl_framework.stores.drive_access._ENDPOINT", drive.url)

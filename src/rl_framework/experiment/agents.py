@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, replace
-from typing import Annotated, Any, Optional, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails
@@ -27,11 +27,12 @@ _MOST_MISTAKES = 20
 _NOT_PARAMETERS = ("env", "_init_setup_model", "observation_space", "action_space")
 """What an algorithm's constructor takes and an agent gives."""
 
+_SHARES = ("gamma", "gae_lambda", "tau", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
+_COUNTS = ("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size")
 _RANGES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("gamma", "gae_lambda", "tau", "exploration_fraction"), {"ge": 0, "le": 1}),
-    **dict.fromkeys(("exploration_initial_eps", "exploration_final_eps"), {"ge": 0, "le": 1}),
-    **dict.fromkeys(("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size"), {"ge": 1}),
-    **dict.fromkeys(("learning_starts", "max_grad_norm", "vf_coef", "target_kl"), {"ge": 0}),
+    **{name: {"ge": 0, "le": 1} for name in _SHARES},
+    **{name: {"ge": 1} for name in _COUNTS},
+    **{name: {"ge": 0} for name in ("learning_starts", "max_grad_norm", "vf_coef", "target_kl")},
 }
 """Of parameters that mean the same in every library."""
 
@@ -135,8 +136,10 @@ def _optional(parameter: Parameter) -> Any:
 def _within(name: str, annotation: Any) -> Any:
     """Returns the type with the range that every library's parameter of that name has."""
     limits = _RANGES.get(name)
-    is_number = annotation in (float, Whole, Optional[float], Optional[Whole])
-    return Annotated[annotation, Field(**limits)] if limits and is_number else annotation
+    if limits is None or annotation is Any:
+        return annotation
+    choices = [Annotated[each, Field(**limits)] if each in (float, Whole) else each for each in members_of(annotation)]
+    return choices[0] if len(choices) == 1 else Union[tuple(choices)]  # noqa: UP007
 
 
 def _number_or_schedule(annotation: Any) -> Any:

@@ -270,7 +270,7 @@ def _evaluated(hint: Any, names: _Names) -> Any:
     """Returns the type behind an annotation, which may be its text."""
     holder = types.SimpleNamespace(__annotations__={"it": hint})
     try:
-        return get_type_hints(holder, localns=names)["it"]  # type: ignore[arg-type]
+        return get_type_hints(holder, localns=names)["it"]
     except (NameError, TypeError, AttributeError, SyntaxError):
         return _NotImported
 

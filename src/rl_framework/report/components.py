@@ -14,6 +14,7 @@ from rl_framework.errors import ArgumentError
 __all__ = ["Component", "Moment", "numbers_in"]
 
 _ROOTS = ("episode", "step", "reward", "return", "action", "value", "observation", "info")
+_LABELLED = re.compile(r"""(?P<label>[^='"]+)=(?P<name>.+)""")
 _PART = re.compile(r"""\.(?P<name>[A-Za-z_]\w*)|\[(?P<index>-?\d+)\]|\[(?P<quote>['"])(?P<key>[^'"]+)(?P=quote)\]""")
 
 
@@ -49,14 +50,22 @@ class Component:
 
     Args:
         name: "episode", "step", "reward", "return", "action", "value", "observation" or "info", and, of the last four,
-            any part of it: "observation[2]", "observation['camera'][0]", "info.x_position", "info['x_position']".
+            any part of it: "observation[2]", "observation['camera'][0]", "info.x_position", "info['x_position']". With
+            a label of one's own before it: "hull angle=observation[0]".
         argument: What to call it in errors.
+
+    Attributes:
+        name: The name without the label.
+        label: What to call it for people.
 
     Raises:
         ArgumentError: It is no such name.
     """
 
     def __init__(self, name: str, argument: str = "overlay") -> None:
+        labelled = _LABELLED.fullmatch(name) if isinstance(name, str) else None
+        self.label = name if labelled is None else labelled["label"].strip()
+        name = name if labelled is None else labelled["name"].strip()
         self.name = name
         root = re.match(r"\w*", name)
         self.root = root.group() if root is not None and isinstance(name, str) else ""

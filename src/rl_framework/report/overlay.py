@@ -36,7 +36,8 @@ class Overlay:
         show: Names: "episode", "step", "reward", "return", "action", "value" (the agent's estimate of the return to
             come), and parts of what it sees, does and is told: "observation[2]", "observation['camera'][0]",
             "action[0]", "info.x_position", "info['x_position']". An action or an observation of up to eight numbers
-            may be named as a whole. None: episode, step, reward, return, action and, if the agent has one, value.
+            may be named as a whole. A label of your own may stand before a name: "hull angle=observation[0]". None:
+            episode, step, reward, return, action and, if the agent has one, value.
         place: "inside" a corner of the frame, "beside" it (a small frame is enlarged), or "auto": inside if that
             hides at most a quarter of the frame.
         text_size: Height of the text in pixels; None: by the size of the frame.
@@ -78,7 +79,7 @@ class Overlay:
     @property
     def wants_value(self) -> bool:
         """Whether it shows the agent's estimate, if there is one."""
-        return self.show is None or "value" in self.show
+        return self.show is None or any(Component(name).root == "value" for name in self.show)
 
     def components(self, first: Moment, action_shape: tuple[int, ...]) -> list[Component]:
         """Returns the lines to draw: a whole action or observation becomes its numbers.
@@ -107,7 +108,8 @@ class Overlay:
                 raise ArgumentError(
                     "overlay", name, f"has the shape {shape}, too much to be shown", f'Name parts: "{name}[0]".'
                 )
-            lines += [Component(f"{name}[{index}]") for index in range(min(size, _MOST_PARTS))]
+            parts = [f"[{index}]" for index in range(min(size, _MOST_PARTS))]
+            lines += [Component(f"{component.label}{part}={component.name}{part}") for part in parts]
         return lines
 
 
@@ -125,13 +127,13 @@ class OverlayPainter:
         self._components = list(components)
         self._glyphs = glyphs = Glyphs(overlay.text_size or max(13, height // 32))
         self._row = glyphs.height + 3
-        label_width = max(glyphs.width(component.name) for component in components)
+        label_width = max(glyphs.width(component.label) for component in components)
         self._value_at = _GAP + label_width + _GAP
         self._curve_at = self._value_at + _VALUE_CHARACTERS * glyphs.digit_width + _GAP
         panel = (_GAP + self._row * len(self._components), self._curve_at + _CURVE_WIDTH + _GAP)
         self._labels = np.zeros(panel, dtype=np.uint8)
         for index, component in enumerate(self._components):
-            glyphs.draw(self._labels, component.name, _GAP // 2 + index * self._row, _GAP)
+            glyphs.draw(self._labels, component.label, _GAP // 2 + index * self._row, _GAP)
         self._labels -= self._labels >> 2  # a little darker than the values
         self._inside = overlay.place == "inside" or (overlay.place == "auto" and _fits(panel, height, width))
         # Pixels are repeated, so that a picture of a few of them is no smaller than the text beside it.

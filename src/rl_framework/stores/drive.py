@@ -147,7 +147,8 @@ class DriveStore(FileStore):
     def _write(self, path: str, content: bytes) -> None:
         from googleapiclient.http import MediaIoBaseUpload
 
-        self._sending(path, MediaIoBaseUpload(io.BytesIO(content), mimetype=_BYTES)).execute()
+        there = self._file_or_none(path)
+        self._sending(path, MediaIoBaseUpload(io.BytesIO(content), mimetype=_BYTES), there).execute()
 
     def _upload(self, source: Path, path: str, sha256: str) -> None:
         from googleapiclient.http import MediaFileUpload
@@ -155,14 +156,11 @@ class DriveStore(FileStore):
         size = source.stat().st_size
         key = path, sha256
         if key not in self._sessions:
-            try:
-                there = self._file(path)
-            except MissingError:
-                there = None
+            there = self._file_or_none(path)
             if there is not None and there.get("sha256Checksum") == sha256:
                 return  # it had arrived, and we did not hear of it
             media = MediaFileUpload(str(source), mimetype=_BYTES, chunksize=_CHUNK, resumable=size > _SMALL)
-            request = self._sending(path, media)
+            request = self._sending(path, media, there)
             if not media.resumable():
                 request.execute()
                 return
@@ -201,14 +199,18 @@ class DriveStore(FileStore):
         self._sessions.pop(key, None)
         self._asked_at.pop(key, None)
 
-    def _sending(self, path: str, media: Any) -> Any:
+    def _file_or_none(self, path: str) -> dict[str, Any] | None:
+        try:
+            return self._file(path)
+        except MissingError:  # not even its folder
+            return None
+
+    def _sending(self, path: str, media: Any, there: dict[str, Any] | None) -> Any:
         """Returns the request that makes a file, or replaces its content."""
         above, _, name = path.rpartition("/")
-        folder = self._folder(above, make=True)
-        there = self._file(path)
         common = {"media_body": media, "fields": "id", "supportsAllDrives": True}
         if there is None:
-            return self._files.create(body={"name": name, "parents": [folder]}, **common)
+            return self._files.create(body={"name": name, "parents": [self._folder(above, make=True)]}, **common)
         return self._files.update(fileId=there["id"], **common)
 
     def _remove(self, path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = ["DriveAccess"]
 
 _SCOPES = ("https://www.googleapis.com/auth/drive",)
 _ANSWER_SECONDS = 60.0
+_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _ENDPOINT: str | None = None
 """Address of another service than Google's."""
 
@@ -49,11 +51,15 @@ class DriveAccess:
         self._given, self._endpoint = options.get("credentials"), options.get("endpoint") or _ENDPOINT
         self._credentials: Any = None
         self._service: Any = None
+        if isinstance(self._given, str | Path) or (self._given is None and os.environ.get(_VARIABLE)):
+            # A file on this machine: what is wrong with it is said now, and what is secret in it is known from now on.
+            self._log_in_with_file(str(self._given or os.environ[_VARIABLE]))
 
     @property
     def files(self) -> Any:
         """The client's calls for files; logs in when it is first asked for."""
         if self._service is None:
+            import google.auth
             import google_auth_httplib2
             from googleapiclient.discovery import build_from_document
             from googleapiclient.discovery_cache import get_static_doc
@@ -66,7 +72,7 @@ class DriveAccess:
                 description |= {"rootUrl": f"{root}/", "baseUrl": f"{root}/drive/v3/"}
                 description.pop("mtlsRootUrl", None)
             if self._credentials is None:
-                self._credentials = self._log_in()
+                self._credentials = google.auth.default(scopes=_SCOPES)[0] if self._given is None else self._given
             connection = build_http()
             connection.timeout = _ANSWER_SECONDS
             self._service = build_from_document(
@@ -74,14 +80,19 @@ class DriveAccess:
             )
         return self._service.files()
 
-    def _log_in(self) -> Any:
+    def _log_in_with_file(self, path: str) -> None:
         import google.auth
+        from google.auth.exceptions import GoogleAuthError
 
-        if isinstance(self._given, str | Path):
-            return google.auth.load_credentials_from_file(str(self._given), scopes=_SCOPES)[0]
-        if self._given is not None:
-            return self._given
-        return google.auth.default(scopes=_SCOPES)[0]
+        try:
+            self._credentials = google.auth.load_credentials_from_file(path, scopes=_SCOPES)[0]
+        except (GoogleAuthError, OSError, ValueError) as error:
+            # Not chained: it may hold what is in the file.
+            reason = describe_error(error)
+        else:
+            self._remember_tokens()
+            return
+        raise ArgumentError("credentials", path, f"is no login that can be used ({reason})", f"Or {_HOW_TO_LOG_IN}.")
 
     def close(self) -> None:
         """Ends the connection; the next call makes another one."""

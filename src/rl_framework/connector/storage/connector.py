@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time as clock
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from rl_framework.evaluation import EvaluationResult
 from rl_framework.retry import RetryPolicy
 from rl_framework.stores import (
     Address,
+    Manifest,
     Place,
     StoreError,
     check_name,
@@ -310,7 +312,7 @@ class StorageConnector(RemoteConnector):
         attempt = retrying(f"the upload to {place}", self.retry)
         with self._publishing:
             surplus = set(place.names(attempt)) - set(files) if is_all else ()
-            place.publish(files, removals=surplus, attempt=attempt)
+            place.publish(files, removals=surplus, change=_dated, attempt=attempt)
 
     def _sync_quietly(self) -> None:
         """Delivers what could not be sent while training, now that the store answers."""
@@ -402,3 +404,8 @@ class StorageConnector(RemoteConnector):
         config = self.upload_config or self.download_config
         assert config is not None  # seen to in __init__
         return EpisodeSequence.from_dataset(parse_address(config.address, options=self._options) / check_name(name))
+
+
+def _dated(manifest: Manifest) -> Manifest:
+    now = clock.strftime("%Y-%m-%dT%H:%M:%SZ", clock.gmtime())
+    return replace(manifest, information={**manifest.information, "published": f"{now} {secrets.token_hex(4)}"})

@@ -55,9 +55,7 @@ def prepare_upload(
     if environment is not None:
         path = folder / "replay.mp4"
         files["replay.mp4"] = record_video(agent, environment, path, length=config.video_length)
-    files |= {
-        name: redacted_copy(measured / name, folder / name) for name in MEASURED if (measured / name).exists()
-    }
+    files |= {name: redacted_copy(measured / name, folder / name) for name in MEASURED if (measured / name).exists()}
     if MEASURED[0] in files:
         records = read_metrics(files[MEASURED[0]])
         if any("episode/return" in record.metrics for record in records):

@@ -105,7 +105,7 @@ class SAC(Part):
         action_size, n_outputs = (0, n_actions) if self._is_discrete else (size, 1)
         self.critics = ActionValues(encoder, self.n_critics, action_size, n_outputs, self.hidden_sizes)
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
-        first = torch.tensor(self._first_weight, dtype=torch.float32)
+        first = torch.tensor([self._first_weight], dtype=torch.float32)
         if self._learns_weight:
             self.log_ent_coef = nn.Parameter(first.log())
         else:
@@ -125,7 +125,7 @@ class SAC(Part):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the losses of the critics, of the policy, and of the entropy weight if it is learned."""
-        weight = self.log_ent_coef.detach().exp() if self._learns_weight else self.fixed_ent_coef
+        weight = (self.log_ent_coef.detach().exp() if self._learns_weight else self.fixed_ent_coef).squeeze(0)
         with torch.no_grad():
             following = self._next_values(batch, weight)
             targets = batch["rewards"] + self.gamma * torch.where(batch["terminated"], 0.0, following)

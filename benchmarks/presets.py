@@ -36,6 +36,7 @@ EPISODES = 100
 # The shortest first.
 CHEAP = (
     "ars/CartPole-v1",
+    "ppo+rnd/rl_framework/DeepSea-v0",
     "trpo/CartPole-v1",
     "ppo/CartPole-v1",
     "trpo/MountainCarContinuous-v0",
@@ -174,8 +175,9 @@ def main() -> None:
                 steps = arguments.timesteps or preset.configuration["training"]["total_timesteps"]
                 done = [(run["preset"], run["seed"], run["timesteps"]) for run in read_results()]
                 if (preset.name, seed, steps) not in done:
-                    add_result(train_and_evaluate(preset, seed, arguments.timesteps))
-                    print(read_results()[-1], flush=True)
+                    line = train_and_evaluate(preset, seed, arguments.timesteps)
+                    add_result(line)
+                    print(line, flush=True)
     write_report()
 
 

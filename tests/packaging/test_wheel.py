@@ -144,6 +144,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def _data_files() -> list[Path]:
+    return [path for path in (ROOT / "src" / "rl_framework").rglob("*") if path.suffix in (".json", ".yaml")]
+
+
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
@@ -154,6 +158,9 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         for path in (ROOT / "src" / "rl_framework").rglob("*.py")
     }
     assert {name for name in names if name.endswith(".py")} == tracked
+    data = {f"rl_framework/{path.relative_to(ROOT / 'src' / 'rl_framework').as_posix()}" for path in _data_files()}
+    assert {name for name in names if name.endswith((".json", ".yaml"))} == data
+    assert "rl_framework/experiment/presets/data/ppo.yaml" in data
     assert "rl_framework/py.typed" in names
     assert any(name.startswith(information) and name.endswith("LICENSE") for name in names)
     assert not [name for name in names if name.endswith((".pyc", ".so", ".pkl"))]

@@ -126,6 +126,7 @@ class _Files(paramiko.SFTPServerInterface):
     def _try(self, call: Any) -> Any:
         try:
             answer = call()
+            answer = None if isinstance(answer, Path) else answer
         except OSError as error:
             return paramiko.SFTPServer.convert_errno(error.errno)
         return paramiko.SFTP_OK if answer is None else answer
@@ -160,17 +161,17 @@ class _Files(paramiko.SFTPServerInterface):
     def rename(self, oldpath: str, newpath: str) -> Any:
         if self._real(newpath).exists():
             return paramiko.SFTP_FAILURE
-        return self._try(lambda: os.rename(self._real(oldpath), self._real(newpath)))
+        return self._try(lambda: self._real(oldpath).rename(self._real(newpath)))
 
     def posix_rename(self, oldpath: str, newpath: str) -> Any:
         if not self._server.can_replace:
             return paramiko.SFTP_OP_UNSUPPORTED
-        return self._try(lambda: os.replace(self._real(oldpath), self._real(newpath)))
+        return self._try(lambda: self._real(oldpath).replace(self._real(newpath)))
 
     def mkdir(self, path: str, attr: Any) -> Any:
         if self._server.is_read_only:
             return paramiko.SFTP_PERMISSION_DENIED
-        return self._try(lambda: os.mkdir(self._real(path)))
+        return self._try(self._real(path).mkdir)
 
 
 @contextmanager

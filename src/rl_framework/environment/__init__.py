@@ -25,3 +25,6 @@ __all__ = [
 registry.register_environment_adapter("pettingzoo", "rl_framework.environment.pettingzoo.adapter:PettingZooAdapter")
 registry.register_environment_adapter("unity", "rl_framework.environment.unity.adapter:UnityEnvironmentAdapter")
 gymnasium.register("rl_framework/DeepSea-v0", entry_point="rl_framework.environment.deep_sea:DeepSea")
+gymnasium.register(
+    "rl_framework/TensorCartPole-v1", vector_entry_point="rl_framework.environment.tensor.cart_pole:TensorCartPole"
+)

@@ -137,7 +137,7 @@ def open_environments(
     vectorized = _open_vectorized(source, n_environments, kwargs, vectorization, argument, specifications)
     if vectorized is not None:
         return vectorized
-    if vectorization == "native":
+    if vectorization == "native" or (vectorization == "auto" and _is_only_native(source)):
         _refuse_wrappers(specifications, 'vectorization="native" steps all environments as one', 'Use "sync".')
         return _open_native(source, n_environments or 1, kwargs, argument)
     stub, singles = _list_singles(source, n_environments, kwargs, argument)
@@ -248,7 +248,7 @@ def _open_vectorized(
             "Give an id, a factory, or a list of environments.",
         )
     if isinstance(source, VectorEnv):
-        batch: BatchedEnvironment = VectorEnvironments(source, owned=False, argument=argument)
+        batch = _batch_of(source, owned=False, argument=argument)
     elif _is_vec_env(source):
         from rl_framework.environment.sb3 import VecEnvSlots
 
@@ -404,10 +404,25 @@ def _open_native(source: Any, count: int, kwargs: dict[str, Any], argument: str)
         )
     with gymnasium_errors(source, argument):
         vector = gymnasium.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **kwargs)
-    batch = VectorEnvironments(vector, owned=True, argument=argument)
+    batch = _batch_of(vector, owned=True, argument=argument)
     batch.environment_id = spec.id
-    batch.vectorization, batch.vectorization_reason = "native", "asked for"
+    batch.vectorization = "native"
+    batch.vectorization_reason = "asked for" if spec.entry_point is not None else "there is no other form of it"
     return batch
+
+
+def _batch_of(vector: VectorEnv[Any, Any, Any], owned: bool, argument: str) -> BatchedEnvironment:
+    if (vector.metadata or {}).get("tensors"):
+        from rl_framework.environment.tensor.environments import TensorEnvironments
+
+        return TensorEnvironments(vector, owned)  # type: ignore[arg-type]
+    return VectorEnvironments(vector, owned=owned, argument=argument)
+
+
+def _is_only_native(source: Any) -> bool:
+    """Tells whether an id has nothing but a vectorized form."""
+    spec = gymnasium.registry.get(source) if isinstance(source, str) else source
+    return isinstance(spec, EnvSpec) and spec.entry_point is None and spec.vector_entry_point is not None
 
 
 def _check_against_stub(stub: gymnasium.Env[Any, Any], batch: BatchedEnvironment, argument: str) -> None:

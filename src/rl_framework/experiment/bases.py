@@ -8,6 +8,7 @@ from typing import Any
 
 from rl_framework.errors import ConfigurationError, RLFrameworkError
 from rl_framework.experiment.documents import Document, Key, from_data, read_file
+from rl_framework.experiment.kinds import without_argument
 
 __all__ = ["BASE", "merged", "with_bases"]
 
@@ -49,8 +50,8 @@ def _opened(name: str, document: Document, folder: Path, chain: tuple[str, ...])
 
             found = find_preset(name)
     except RLFrameworkError as error:
-        remedy = " A file ends with .yaml." if "/" in name else ""
-        raise ConfigurationError([document.problem(f"{_without_argument(error)}{remedy}", (BASE,))]) from error
+        message = f"{without_argument(error)} (the name of a file ends with .yaml)"
+        raise ConfigurationError([document.problem(message, (BASE,))]) from error
     place = str(found.resolve()) if isinstance(found, Path) else f"preset {name.lower()}"
     if place in chain:
         loop = " -> ".join(Path(link).name for link in (*chain[chain.index(place) :], place))
@@ -60,10 +61,6 @@ def _opened(name: str, document: Document, folder: Path, chain: tuple[str, ...])
     if not found.is_file():
         raise ConfigurationError([document.problem(f"there is no file {found}", (BASE,))])
     return with_bases(read_file(found), found.parent, (*chain, place))
-
-
-def _without_argument(error: RLFrameworkError) -> str:
-    return str(error).removeprefix(f"{BASE}=")
 
 
 def merged(below: Document, above: Document, key: Key = ()) -> Document:

@@ -137,6 +137,8 @@ def _wrong(message: str, key: Key = ()) -> ValidationError:
 def without_argument(error: RLFrameworkError) -> str:
     """Returns the message of an error without the name of the argument, which the key tells already."""
     text = str(error)
+    if isinstance(error, UnknownNameError) and error.suggestions:
+        text = text.partition(" Known: ")[0]  # there may be a hundred of them
     return text.removeprefix(f"{error.argument}=") if isinstance(error, ArgumentError) else text
 
 

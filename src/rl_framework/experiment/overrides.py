@@ -99,10 +99,21 @@ def apply_overrides(document: Document, overrides: Iterable[Override]) -> Docume
             continue
         n = len(override.key)
         kept = {key: place for key, place in document.places.items() if key[:n] != override.key}
-        document = Document(data, kept | override.value.places)
+        above = [override.key[:length] for length in range(1, n)]
+        made = {key: override.value.places[override.key] for key in above if not _is_there(document.data, key)}
+        document = Document(data, kept | made | override.value.places)
     if problems:
         raise ConfigurationError(problems)
     return document
+
+
+def _is_there(data: Any, key: Key) -> bool:
+    for part in key:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return data is not None
 
 
 def _put(data: Any, key: Key, depth: int, value: Any) -> tuple[Any, str]:

@@ -81,12 +81,21 @@ class DriveAccess:
         return self._service.files()
 
     def _log_in_with_file(self, path: str) -> None:
-        import google.auth
         from google.auth.exceptions import GoogleAuthError
+        from google.oauth2 import credentials, service_account
 
         try:
-            self._credentials = google.auth.load_credentials_from_file(path, scopes=_SCOPES)[0]
-        except (GoogleAuthError, OSError, ValueError) as error:
+            login = json.loads(Path(path).read_text(encoding="utf-8"))
+            kind = login["type"]
+            if kind == "service_account":
+                self._credentials = service_account.Credentials.from_service_account_info(login, scopes=_SCOPES)
+            elif kind == "authorized_user":
+                self._credentials = credentials.Credentials.from_authorized_user_info(login, scopes=_SCOPES)
+            elif self._given is None:
+                return  # another kind, which the client takes from the same variable
+            else:
+                raise ValueError(f"of type {kind!r}, and neither of a service account nor of a user")
+        except (GoogleAuthError, OSError, ValueError, KeyError, TypeError) as error:
             # Not chained: it may hold what is in the file.
             reason = describe_error(error)
         else:

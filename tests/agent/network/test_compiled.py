@@ -16,7 +16,7 @@ from rl_framework.agent.network.trunk import build_trunk
 from rl_framework.agent.network.value import ValueNetwork
 
 BOX = spaces.Box(-1, 1, (5,), np.float32)
-DICT = spaces.Dict(image=spaces.Box(0, 255, (8, 8, 3), np.uint8), task=spaces.Discrete(3))
+DICT = spaces.Dict(image=spaces.Box(0, 255, (4, 4, 3), np.uint8), task=spaces.Discrete(3))
 TWO = spaces.Box(-1, 1, (2,))
 CASES: dict[str, tuple[Any, Any, str | None, Any]] = {
     "categorical": (BOX, spaces.Discrete(3), None, "mlp"),
@@ -24,7 +24,7 @@ CASES: dict[str, tuple[Any, Any, str | None, Any]] = {
     "bernoulli": (BOX, spaces.MultiBinary(3), None, "mlp"),
     "gaussian": (BOX, TWO, None, "mlp"),
     "squashed_gaussian": (BOX, TWO, "squashed_gaussian", {"type": "mlp", "activation": "relu"}),
-    "images": (DICT, spaces.Discrete(3), None, {"type": "impala_cnn", "channels": [2], "features": 4}),
+    "dict": (DICT, spaces.Discrete(3), None, "mlp"),
     "recurrent": (BOX, spaces.Discrete(3), None, {"type": "gru", "hidden_size": 6}),
 }
 STEPS, ROWS = 2, 4
@@ -61,8 +61,8 @@ def test_losses_are_one_graph(name: str) -> None:
     losses = _Losses(*CASES[name])
     rows = STEPS * ROWS
     observations: Any = torch.randn(rows, 5)
-    if name == "images":
-        images = torch.randint(0, 256, (rows, 8, 8, 3), dtype=torch.uint8)
+    if name == "dict":
+        images = torch.randint(0, 256, (rows, 4, 4, 3), dtype=torch.uint8)
         observations = {"image": images, "task": torch.randint(0, 3, (rows,))}
     with torch.no_grad():
         if losses.policy.trunk.state_size:

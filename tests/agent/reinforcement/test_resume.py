@@ -543,6 +543,9 @@ class Changed:
     def __getattr__(self, name):
         return getattr(self.bundle, name)
 
+    def __contains__(self, name):
+        return name in self.bundle
+
     def _read(self, kind, name):
         data = getattr(self.bundle, kind)(name)
         if name.endswith(self.member):

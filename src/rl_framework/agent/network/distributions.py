@@ -153,16 +153,16 @@ class Bernoulli(Distribution):
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Returns the log-probability of an action for every row."""
-        return -_bits_entropy(self.logits, actions.to(self.logits.dtype)).sum(-1)
+        return -_bit_cross_entropy(self.logits, actions.to(self.logits.dtype)).sum(-1)
 
     def entropy(self) -> Tensor:
         """Returns the entropy of every row."""
-        return _bits_entropy(self.logits, self.logits.sigmoid()).sum(-1)
+        return _bit_cross_entropy(self.logits, self.logits.sigmoid()).sum(-1)
 
     def kl(self, other: Bernoulli) -> Tensor:
         """Returns the divergence of every row."""
         mine = self.logits.sigmoid()
-        return (_bits_entropy(other.logits, mine) - _bits_entropy(self.logits, mine)).sum(-1)
+        return (_bit_cross_entropy(other.logits, mine) - _bit_cross_entropy(self.logits, mine)).sum(-1)
 
 
 class Gaussian(Distribution):
@@ -279,7 +279,7 @@ def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
-def _bits_entropy(logits: Tensor, bits: Tensor) -> Tensor:
+def _bit_cross_entropy(logits: Tensor, bits: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, bits, reduction="none")
 
 

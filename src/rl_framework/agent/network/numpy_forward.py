@@ -1,7 +1,7 @@
 """The forward pass of small networks in NumPy, over the memory of their parameters.
 
-Choosing actions for a few rows is all overhead in torch: for 8 rows of a 64-64 network a policy takes half the time
-this way.
+Choosing actions for a few rows is all overhead in torch: for 1 to 64 rows of a 64-64 network a policy acts 1.5 times as
+fast this way. Random numbers still come from torch's generator, so that there is one state to save.
 """
 
 from __future__ import annotations

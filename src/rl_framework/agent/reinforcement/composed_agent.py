@@ -18,6 +18,7 @@ from rl_framework.agent.reinforcement.composed import saved
 from rl_framework.agent.reinforcement.composed.collector import Collector, as_tensors
 from rl_framework.agent.reinforcement.composed.compiled import CompiledUpdate, choose_compiled, obstacle_to_compiling
 from rl_framework.agent.reinforcement.composed.composition import Composition, Settings, check_together, resolve_parts
+from rl_framework.agent.reinforcement.composed.tensor_collector import TensorCollector
 from rl_framework.agent.reinforcement.composed.update import Update
 from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.agent.reinforcement.parts.part import Part
@@ -26,6 +27,7 @@ from rl_framework.agent.reinforcement.threads import choose_threads, threads_bef
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.bundle import Bundle, decode_space, decode_value, encode_space, encode_value
 from rl_framework.environment import BatchedEnvironment
+from rl_framework.environment.tensor.environments import TensorEnvironments
 from rl_framework.errors import ArgumentError, BundleError, NotTrainedError, RLFrameworkError
 from rl_framework.seeding import check_seed, derive_seed, isolated_random_state, restore_global_state
 from rl_framework.training import Training, Updated
@@ -98,6 +100,7 @@ class ComposedAgent(RLAgent):
             raise ArgumentError("compiled", compiled, 'must be True, False or "auto"')
         self.compiled = compiled
         self.device = _device(device)
+        self._device_is_free = device == "auto"
         self.seed: int | None = None
         self.environment_id: str | None = None
         self._composition: Composition | None = None
@@ -211,6 +214,15 @@ class ComposedAgent(RLAgent):
         spaces = (batch.single_observation_space, batch.single_action_space)
         encode_space(spaces[0], "observation_space")
         encode_space(spaces[1], "action_space")
+        if isinstance(batch, TensorEnvironments) and batch.device != self.device:
+            if not self._device_is_free or self._composition is not None:
+                raise ArgumentError(
+                    "device",
+                    str(self.device),
+                    f"the environments are on {batch.device}",
+                    "Make them on the same device: environment_kwargs={'device': ...}.",
+                )
+            self.device = batch.device
         if self._composition is None:
             self._build(*spaces, derive_seed(used, "composition"))
         else:
@@ -238,21 +250,21 @@ class ComposedAgent(RLAgent):
         for part in self._parts:
             part.start()
         interrupted, self._interrupted = self._interrupted, None
-        self._collector = collector = Collector(
+        kind = TensorCollector if isinstance(batch, TensorEnvironments) else Collector
+        self._collector = collector = kind(
             batch, composition.policy, self._parts, composition.trunks, composition.generators, self._timesteps
         )
         if interrupted is None:
             self._n_updates, self._reported_at = 0, self._timesteps
         else:
             self._n_updates, self._reported_at = interrupted.n_updates, interrupted.reported_at
-        if interrupted is not None and interrupted.replayed:
-            observations = batch.latest_observations
-        else:
-            observations, _ = batch.reset_slots(self._reset_seed)
+        observations = None if interrupted is None else interrupted.observations
         if interrupted is not None:
-            if interrupted.replayed:
+            if observations is not None:
                 collector.load_state_dict(interrupted.collector)
             restore_global_state(interrupted.random)
+        if observations is None:
+            observations = collector.reset(self._reset_seed)
         collector.begin(observations, training)
         update.count = self._n_updates
         length = training.total_timesteps - training.start
@@ -337,7 +349,7 @@ class ComposedAgent(RLAgent):
             interrupted = saved.give_training(checkpoint, loaded.composition, batch, loaded._reset_seed)
             with isolated_random_state():
                 restore_global_state(interrupted.random)  # when training begins this must not fail
-            if not interrupted.replayed:
+            if interrupted.observations is None:
                 logger.warning("these environments cannot be replayed: training goes on with new episodes")
             loaded._interrupted = interrupted
             loaded._threads = threads_before(checkpoint.information["record"])

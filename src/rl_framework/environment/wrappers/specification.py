@@ -70,13 +70,12 @@ def _checked(wrapper: Any, argument: str) -> dict[str, Any]:
     name = wrapper.get("type")
     if not isinstance(name, str) or not all(isinstance(key, str) for key in wrapper):
         raise ArgumentError(argument, dict(wrapper), 'needs a "type", the name of the wrapper, and names of arguments')
-    if name not in registry.wrappers:
-        registry.wrappers.get(name, argument)  # raises with the nearest names
+    name = registry.wrappers.name_for_files(name, argument)
     for key in _GIVEN:
         if key in wrapper:
             raise ArgumentError(argument, dict(wrapper), f"{key!r} is not for a specification to say")
     arguments = {key: _plain(value, f"{argument}[{key!r}]") for key, value in wrapper.items() if key != "type"}
-    return {"type": name.lower(), **arguments}
+    return {"type": name, **arguments}
 
 
 def _plain(value: Any, argument: str) -> Any:

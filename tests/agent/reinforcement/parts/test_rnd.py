@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from tests.agent.reinforcement.parts.written_down import built, rollout_of
+from tests.agent.reinforcement.parts.written_down import built, rollout_of, set_linear
 from tests.agent.samples import Sampled
 
 from rl_framework import ArgumentError, ComposedAgent, load_agent
@@ -22,12 +22,6 @@ LAST = [[3.0, 1.0], [0.0, -1.0]]
 LATER = [[[3.0, 1.0], [0.0, -1.0]], [[1.5, 2.0], [-2.0, 0.5]], [[2.0, 2.0], [1.0, 1.0]]]
 LATEST = [[0.0, 0.0], [5.0, -2.0]]
 CLIP = 1.5
-
-
-def set_linear(layer: Any, weight: list[list[float]], bias: list[float]) -> None:
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor(weight))
-        layer.bias.copy_(torch.tensor(bias))
 
 
 def by_hand(**arguments: Any) -> RND:

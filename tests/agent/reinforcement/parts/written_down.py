@@ -67,3 +67,10 @@ def rollout_of(
         1,
         torch.Generator().manual_seed(0),
     )
+
+
+def set_linear(layer: Any, weight: list[list[float]], bias: list[float]) -> None:
+    """Gives a linear layer weights and biases."""
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(weight))
+        layer.bias.copy_(torch.tensor(bias))

@@ -63,9 +63,15 @@ class Collector:
         self.pending = torch.zeros(count, dtype=torch.bool, device=self._device)
         self.chosen: Tensor | None = None
 
+    def reset(self, seed: int | None) -> Any:
+        """Starts a new episode in every slot and returns the observations."""
+        return self.batch.reset_slots(seed)[0]
+
     def begin(self, observations: Any, training: Training) -> None:
         """Takes the observations that the environments stand at, and who is told of what happens from there on."""
-        self._observations = as_tensors(observations, self._device)
+        self._observations = observations
+        if not isinstance(observations, Tensor):
+            self._observations = as_tensors(observations, self._device)
         self._training = training
         heard = training.is_heard(RolloutEnded)
         self._taken = ActionDistribution(self.batch.single_action_space, self.timesteps) if heard else None

@@ -16,6 +16,7 @@ from rl_framework.agent.reinforcement.library.state.optimizer_state import give_
 from rl_framework.agent.reinforcement.library.state.saved_state import check_tensors
 from rl_framework.bundle import Bundle
 from rl_framework.environment import BatchedEnvironment
+from rl_framework.environment.tensor.environments import TensorEnvironments
 from rl_framework.seeding import capture_global_state
 
 __all__ = ["Interrupted", "give_networks", "give_training", "take_networks", "take_training"]
@@ -64,19 +65,16 @@ class Interrupted:
 
     Args:
         state: JSON-able data of the checkpoint.
-        arrays: Its arrays.
-        tensors: Its tensors.
+        tensors: The state of the collector.
     """
 
-    def __init__(
-        self, state: dict[str, Any], arrays: Mapping[str, NDArray[Any]], tensors: dict[str, torch.Tensor]
-    ) -> None:
+    def __init__(self, state: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         self.random = state["random"]
         self.n_updates = _count(state, "n_updates")
         self.reported_at = _count(state, "reported_at")
-        self.collector = {name: tensors[name] for name in tensors}
-        self.arrays = arrays
-        self.replayed = False
+        self.collector = dict(tensors)
+        # None: the environments could not be brought to where they were.
+        self.observations: Any = None
 
 
 def take_training(
@@ -97,7 +95,11 @@ def take_training(
             arrays[f"part/{name}/{key}"] = np.asarray(value)
     if composition.reward_normaliser is not None:
         arrays["reward_normaliser"] = composition.reward_normaliser.returns.cpu().numpy()
-    take_episodes(batch, arrays, state)
+    if isinstance(batch, TensorEnvironments):
+        arrays |= {f"environments/{name}": value for name, value in batch.snapshot().items()}
+        state["open_episodes"] = []
+    else:
+        take_episodes(batch, arrays, state)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in collector.state_dict().items()}
     return {_STATE: state, _ARRAYS: arrays, _TENSORS: tensors}
 
@@ -115,7 +117,7 @@ def give_training(bundle: Bundle, composition: Composition, batch: BatchedEnviro
         ValueError: It does not fit. What a crafted state can raise besides is of any type.
     """
     state, arrays, tensors = bundle.json(_STATE), bundle.arrays(_ARRAYS), bundle.tensors(_TENSORS)
-    interrupted = Interrupted(state, arrays, tensors)
+    interrupted = Interrupted(state, tensors)
     for index, generator in enumerate(composition.generators):
         generator.set_state(torch.from_numpy(np.array(arrays[f"generator/{index}"])))
     for name, part in composition.named.items():
@@ -128,12 +130,16 @@ def give_training(bundle: Bundle, composition: Composition, batch: BatchedEnviro
         if returns.shape != composition.reward_normaliser.returns.shape or not returns.isfinite().all():
             raise ValueError("the state of the reward normaliser does not fit")
         composition.reward_normaliser.returns.copy_(returns)
-    if can_replay(batch, state):
+    if isinstance(batch, TensorEnvironments):
+        prefix = "environments/"
+        snapshot = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+        interrupted.observations = batch.restore(snapshot)
+    elif can_replay(batch, state):
         cut = replay_episodes(batch, arrays, state, seed)
         interrupted.collector["starts"] = interrupted.collector["starts"].clone()
         for slot in cut:
             interrupted.collector["starts"][slot] = True
-        interrupted.replayed = True
+        interrupted.observations = batch.latest_observations
     return interrupted
 
 

@@ -105,6 +105,7 @@ class SAC(Part):
         action_size, n_outputs = (0, n_actions) if self._is_discrete else (size, 1)
         self.critics = ActionValues(encoder, self.n_critics, action_size, n_outputs, self.hidden_sizes)
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
+        self._followers, self._followed = list(self.targets.parameters()), list(self.critics.parameters())
         first = torch.tensor([self._first_weight], dtype=torch.float32)
         if self._learns_weight:
             self.log_ent_coef = nn.Parameter(first.log())
@@ -155,8 +156,7 @@ class SAC(Part):
     def after_update(self) -> None:
         """Lets the target critics follow."""
         with torch.no_grad():
-            pairs = list(zip(self.targets.parameters(), self.critics.parameters(), strict=True))
-            torch._foreach_lerp_([target for target, _ in pairs], [critic for _, critic in pairs], self.tau)
+            torch._foreach_lerp_(self._followers, self._followed, self.tau)
 
     def _next_values(self, batch: Batch, weight: Tensor) -> Tensor:
         """Returns what the policy would get from the next observations on, entropy included, `(rows,)`."""

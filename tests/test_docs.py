@@ -46,3 +46,49 @@ def test_the_page_on_imitation_runs_from_the_root_of_a_clone(tmp_path: Path) -> 
     assert isinstance(names["offline"], rl_framework.OfflineAgent)
     documented = set(re.findall(r"^\| `(\w+)` \| `", (DOCS / "imitation.md").read_text(), flags=re.MULTILINE))
     assert documented == set(registry.imitation_algorithms)
+
+
+def _own_registries(monkeypatch: pytest.MonkeyPatch, *registries: registry.Registry) -> None:
+    for registered in registries:
+        assert list(registered)  # its own names are there only now
+        monkeypatch.setattr(registered, "_entries", dict(registered._entries))
+
+
+def test_the_page_on_composed_agents_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    _own_registries(monkeypatch, registry.networks)
+    names: dict[str, object] = {}
+    for code in _code("composed-agents.md"):
+        exec(compile(code, "composed-agents.md", "exec"), names)
+    agent = names["agent"]
+    assert isinstance(agent, rl_framework.ComposedAgent)
+    assert agent.num_timesteps >= 20_000
+    page = (DOCS / "composed-agents.md").read_text()
+    parts = {
+        registry.parts.name_of(getattr(rl_framework.agent.reinforcement.parts, name))
+        for name in re.findall(r"^\| `(\w+)` \| [a-z]", page.partition("## Networks")[0], flags=re.MULTILINE)  # type: ignore[attr-defined]
+    }
+    assert parts == set(registry.parts)
+    networks = re.findall(r"^\| `(\w+)` \|", page.partition("## Networks")[2], flags=re.MULTILINE)
+    assert set(networks) == set(registry.networks) - {"wide"}
+
+
+def test_the_part_of_the_tutorial_fits_a_screen_and_finds_the_treasure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _own_registries(monkeypatch, registry.parts)
+    monkeypatch.chdir(tmp_path)
+    part, training, auxiliary = _code("parts.md")
+    names: dict[str, object] = {}
+    for code in (part, training, auxiliary):
+        exec(compile(code, "parts.md", "exec"), names)
+    assert len(part.splitlines()) <= 45
+    sea = {"size": 12}
+    returns = {}
+    for name in ("alone", "curious"):
+        agent = names[name]
+        assert isinstance(agent, rl_framework.ComposedAgent)
+        result = agent.evaluate("rl_framework/DeepSea-v0", 5, deterministic=True, seed=0, environment_kwargs=sea)
+        returns[name] = result.mean
+    assert returns["curious"] > 0.9
+    assert returns["alone"] < 0.1
+    assert rl_framework.load_agent("curious.zip").num_timesteps >= 60_000

@@ -38,6 +38,20 @@ def test_unknown_name_without_a_near_one_lists_what_there_is() -> None:
     assert "Known: ppo, sac" in message
 
 
+def test_unknown_name_does_not_list_a_hundred_names() -> None:
+    message = str(UnknownNameError("preset", "ppo/task-7", [f"ppo/task-{i:03}" for i in range(100)]))
+    assert "Known: 100 names, from 'ppo/task-000' to 'ppo/task-099'." in message
+    assert "Did you mean" in message
+
+
+def test_unknown_name_tells_where_names_come_from() -> None:
+    origins = {"ppo": "rl_framework", "sac": "rl_framework", "ppo_plus": "tools 1.0"}
+    message = str(UnknownNameError("algorithm_class", "ppo_plu", origins, origins=origins))
+    assert "Did you mean 'ppo_plus' (tools 1.0) or 'ppo' (rl_framework)?" in message
+    assert "Known: ppo, sac (rl_framework); ppo_plus (tools 1.0)." in message
+    assert "Known: ppo, ppo_plus, sac." in str(UnknownNameError("algorithm_class", "ppo_plu", origins))
+
+
 def test_missing_extra_holds_the_command() -> None:
     with pytest.raises(MissingExtraError) as caught:
         require_extra("video", "record_video", "a_module_that_nobody_has")

@@ -31,10 +31,12 @@ __all__ = [
     "UnknownNameError",
     "UnsavableError",
     "UnsupportedSpaceError",
+    "install_command",
     "require_extra",
 ]
 
 _VALUE_LENGTH = 200
+_MOST_NAMES = 60
 
 
 class RLFrameworkError(Exception):
@@ -90,19 +92,27 @@ class UnknownNameError(ArgumentError):
     Args:
         argument: Name of the argument that held the name.
         name: The unknown name.
-        known: The known names; as a mapping, with where each comes from.
+        known: The known names.
         remedy: What to do if the name should have been known.
+        origins: Where each name comes from, if that is to be told.
 
     Attributes:
         suggestions: Known names that look like the unknown one, nearest first.
     """
 
-    def __init__(self, argument: str, name: str, known: Iterable[str] | Mapping[str, str], remedy: str = "") -> None:
+    def __init__(
+        self,
+        argument: str,
+        name: str,
+        known: Iterable[str],
+        remedy: str = "",
+        origins: Mapping[str, str] | None = None,
+    ) -> None:
         names = sorted(known)
         by_lower_case = {known_name.lower(): known_name for known_name in names}
         close = get_close_matches(str(name).lower(), by_lower_case, n=3, cutoff=0.5)
         self.suggestions = [by_lower_case[match] for match in close]
-        origins = dict(known) if isinstance(known, Mapping) else {}
+        origins = origins or {}
         near = [f"{near!r} ({origins[near]})" if near in origins else repr(near) for near in self.suggestions]
         hint = f"Did you mean {' or '.join(near)}?" if near else ""
         of: dict[str, list[str]] = {}
@@ -110,6 +120,8 @@ class UnknownNameError(ArgumentError):
             of.setdefault(origins.get(known_name, ""), []).append(known_name)
         listed = [", ".join(group) + (f" ({origin})" if origin else "") for origin, group in of.items()]
         listing = f"Known: {'; '.join(listed) or 'none'}."
+        if len(names) > _MOST_NAMES:
+            listing = f"Known: {len(names)} names, from {names[0]!r} to {names[-1]!r}."
         super().__init__(argument, name, "not known", " ".join(part for part in (hint, listing, remedy) if part))
 
 
@@ -218,19 +230,29 @@ class RecordingError(RLFrameworkError):
 _IMITATION_LINE = "pip install --no-deps imitation==1.0.1"
 _D3RLPY_LINE = "pip install --no-deps d3rlpy==2.8.1"
 _EXTRAS: dict[str, tuple[str, ...]] = {
+    "atari": (),
+    "box2d": (),
     "classic-control": (),
     "clearml": (),
     "contrib": (),
+    "dm-control": (),
     "huggingface": (),
     "imitation": (_IMITATION_LINE,),
     "minari": (),
+    "minigrid": (),
+    "mlflow": (),
+    "mujoco": (),
     "offline": (_D3RLPY_LINE,),
     "onnx": (),
     "pettingzoo": (),
+    "report": (),
+    "robotics": (),
     "storage": (),
     "tensorboard": (),
+    "tuning": (),
     "unity": (),
     "video": (),
+    "wandb": (),
 }
 
 
@@ -243,8 +265,12 @@ class MissingExtraError(RLFrameworkError, ImportError):
 
     def __init__(self, extra: str, needed_for: str, module: str) -> None:
         self.extra = extra
-        commands = " && ".join((f'pip install "rl-framework[{extra}]"', *_EXTRAS.get(extra, ())))
-        super().__init__(f"{module!r} is needed for {needed_for}: {commands}", name=module)
+        super().__init__(f"{module!r} is needed for {needed_for}: {install_command(extra)}", name=module)
+
+
+def install_command(extra: str) -> str:
+    """Returns what a user has to type for an extra."""
+    return " && ".join((f'pip install "rl-framework[{extra}]"', *_EXTRAS.get(extra, ())))
 
 
 def require_extra(extra: str, needed_for: str, *modules: str) -> None:

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["in_notebook", "progress_bar"]
+__all__ = ["in_notebook", "progress_bar", "without_bar"]
+
+_shown_otherwise: ContextVar[frozenset[str]] = ContextVar("_shown_otherwise", default=frozenset())
+
+
+@contextmanager
+def without_bar(description: str) -> Iterator[None]:
+    """Keeps bars of this description away inside the block, for a program that shows the same in a way of its own."""
+    token = _shown_otherwise.set(_shown_otherwise.get() | {description})
+    try:
+        yield
+    finally:
+        _shown_otherwise.reset(token)
 
 
 def in_notebook() -> bool:
@@ -44,6 +59,7 @@ def progress_bar(
         # Without ipywidgets tqdm falls back to text and warns; the text is good enough.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
+    enabled = enabled and description not in _shown_otherwise.get()
     visible = enabled and (in_notebook() or (sys.stderr is not None and sys.stderr.isatty()))
     return tqdm(
         total=total, desc=description, unit=unit, disable=not visible, delay=delay, leave=leave, initial=initial

@@ -236,7 +236,7 @@ def test_an_agent_class_without_a_name_is_not_saved(cart_pole, tmp_path):
     class Nameless(StableBaselinesAgent):
         pass
 
-    with pytest.raises(UnsavableError, match=r"agents\.register\("):
+    with pytest.raises(UnsavableError, match=r"register_agent\("):
         train(Nameless("ppo", {"n_steps": 8, "batch_size": 8})).save_to_file(tmp_path / "agent.zip")
     assert not list(tmp_path.iterdir())
 

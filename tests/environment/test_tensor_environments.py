@@ -185,7 +185,11 @@ def test_environments_elsewhere_than_the_agent_are_refused():
 def test_numbers_that_are_not_finite_are_reported():
     environment = TensorCartPole(num_envs=2)
     advance = environment.advance
-    environment.advance = lambda state, actions: (advance(state, actions)[0], torch.full((2,), torch.nan), state[:, 0] > 9)
+    environment.advance = lambda state, actions: (
+        advance(state, actions)[0],
+        torch.full((2,), torch.nan),
+        state[:, 0] > 9,
+    )
     with pytest.raises(NonFiniteError):
         train(ComposedAgent([PPO(**SMALL)]), environment, n_environments=None)
 

@@ -15,7 +15,8 @@ from rl_framework.connector import Connector
 from rl_framework.environment import EnvironmentAdapter
 from rl_framework.errors import ArgumentError, ConfigurationError, UnknownNameError
 from rl_framework.experiment import Experiment, agent_section, load_config
-from rl_framework.experiment.connectors import make_connector
+from rl_framework.experiment.connectors import CONNECTOR, make_connector
+from rl_framework.experiment.schema import role_schema
 
 BASIC: dict[str, Any] = {"agent": {"algorithm": "ppo"}, "environment": {"id": "CartPole-v1"}}
 HIDDEN = "q7w8e9r0t1y2u3"
@@ -61,6 +62,9 @@ connectors:
         load_config(path)
     problems = caught.value.problems
     assert [(problem.line, problem.key) for problem in problems] == [
+        (1, "name"),
+        (2, "seeds"),
+        (3, "device"),
         (7, "agent.parameters.n_stps"),
         (7, "agent.parameters.verbos"),
         (7, "agent.parameters.learning_rate"),
@@ -75,6 +79,7 @@ connectors:
         (13, "training.checkpoint_every"),
         (14, "evaluation.deterministic"),
         (15, "video.overlay.text_size"),
+        (15, "video.overlay.show[0]"),
         (17, "connectors[0].type"),
         (18, "connectors[1].repository_id"),
         (19, "connectors[2].tags"),
@@ -118,7 +123,7 @@ def test_what_does_not_go_together_is_told() -> None:
         ("agent={algorithm: pppo}", "agent.algorithm: 'pppo': not known. Did you mean 'ppo'"),
         ("agent={algorithm: q_learning, parameters: {learning_rat: 1}}", "Did you mean 'learning_rate'"),
         ("agent={algorithm: bc, parameters: {batch_sise: 1}}", "Did you mean 'batch_size'"),
-        ("agent={algorithm: ppo, parameters: [1]}", "agent.parameters: must be a mapping or null"),
+        ("agent={algorithm: ppo, parameters: [1]}", "agent.parameters: must be a mapping, and is [1]"),
         ("agent={algorithm: ppo, parameters: {env: x}}", "agent.parameters.env: 'x': cannot be set here"),
         ("agent={type: composed, parts: [{type: ppo, n_stps: 8}]}", "agent.parts[0].n_stps: there is no such key"),
         ("agent={type: composed, parts: [poo]}", "agent.parts[0].type: 'poo': not known"),
@@ -248,8 +253,8 @@ def test_a_connector_of_another_package_has_the_keys_of_its_constructor(monkeypa
 
 @pytest.mark.usefixtures("_library")
 def test_the_schema_has_what_other_packages_add() -> None:
-    definitions = Experiment.json_schema()["$defs"]
-    (entry,) = [one for one in definitions["connector"]["oneOf"] if one["properties"]["type"]["const"] == "library"]
+    schema = role_schema(CONNECTOR, {})
+    (entry,) = [one for one in schema["oneOf"] if one["properties"]["type"]["const"] == "library"]
     assert entry["properties"]["row"]["description"] == "Which one, from the left."
     assert entry["properties"]["height"]["default"] == 1.5
     assert set(entry["required"]) == {"type", "row"}

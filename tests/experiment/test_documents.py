@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from rl_framework.errors import ConfigurationError
-from rl_framework.experiment.documents import dotted, from_data, parse, read_file
 from rl_framework.experiment.folders import write_config
+from rl_framework.experiment.reading.documents import dotted, from_data, parse, read_file
 
 
 def problem(text: str) -> str:
@@ -107,7 +107,9 @@ def test_what_aliases_stand_for_counts() -> None:
     assert time.process_time() - started < 5
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 50_000, "- " * 50_000, "".join(" " * n + "a:\n" for n in range(100))])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{a: " * 50_000, "- " * 50_000, "".join(" " * n + "a:\n" for n in range(100))]
+)
 def test_huge_nesting_is_refused(text: str) -> None:
     assert "nested more than 32 levels deep" in problem(text)
 

@@ -10,8 +10,8 @@ import pytest
 from rl_framework import registry
 from rl_framework.errors import ConfigurationError
 from rl_framework.experiment import load_config
-from rl_framework.experiment.documents import Document
-from rl_framework.experiment.overrides import apply_overrides, parse_key, read_overrides
+from rl_framework.experiment.reading.documents import Document
+from rl_framework.experiment.reading.overrides import apply_overrides, parse_key, read_overrides
 
 BASIC = {"agent": {"algorithm": "ppo"}, "environment": {"id": "CartPole-v1"}}
 
@@ -145,7 +145,7 @@ def test_a_mistake_in_a_base_is_told_with_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loop", ["top.yaml", "low.yaml"])
 def test_a_base_of_itself_is_refused(tmp_path: Path, loop: str) -> None:
     top = write(tmp_path, top="base: low.yaml", low=f"base: {loop}")
-    with pytest.raises(ConfigurationError, match="is based on itself: .*low.yaml"):
+    with pytest.raises(ConfigurationError, match=r"is based on itself: .*low\.yaml"):
         load_config(top)
 
 

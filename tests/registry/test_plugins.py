@@ -185,6 +185,13 @@ def test_a_broken_adapter_stops_nobody_elses_simulator(
         open_environments("mine")
 
 
+def test_what_is_something_else_than_it_should_be_is_named(install_package: InstallPackage) -> None:
+    install_package("tools", {"things": {"mine": "fractions:Fraction"}})
+    things = Registry("thing", group="rl_framework.things", base="decimal:Decimal")
+    with pytest.raises(PluginError, match="TypeError: it is no Decimal"):
+        things.get("mine")
+
+
 def test_a_missing_lazy_target_of_the_program_is_named() -> None:
     things = Registry("thing")
     things.register("mine", "fractions:Fractoin")

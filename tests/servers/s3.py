@@ -45,7 +45,7 @@ class LoopbackS3:
         self.faults: list[Fault] = []
         self.key = KEY
         self._lock = threading.Lock()
-        self._moto = DomainDispatcherApplication(create_backend_app, service="s3")
+        self._moto = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=Quiet)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -76,8 +76,7 @@ class LoopbackS3:
             if fault is not None:
                 fault.times -= 1
         if fault is not None and fault.drop == "before":
-            _cut(environ)
-            return []
+            raise _cut(environ)
         if fault is not None and fault.until is not None:
             fault.until.wait(30)
         if fault is not None and fault.status is not None:
@@ -91,8 +90,7 @@ class LoopbackS3:
         body = b"".join(self._moto(environ, start_response if fault.drop == "half-way" else _ignored))
         if fault.drop == "half-way" and body:
             return _broken(environ, body[: len(body) // 2])
-        _cut(environ)
-        return []
+        raise _cut(environ)
 
 
 def _ignored(*arguments: Any, **more: Any) -> None:
@@ -107,13 +105,15 @@ def _refuse(start_response: Callable[..., Any], status: int, code: str, headers:
 
 def _broken(environ: dict[str, Any], part: bytes) -> Iterator[bytes]:
     yield part
-    _cut(environ)
+    raise _cut(environ)
 
 
-def _cut(environ: dict[str, Any]) -> None:
+def _cut(environ: dict[str, Any]) -> Exception:
+    """Cuts a connection, and returns what werkzeug takes for that."""
     connection: socket.socket = environ["werkzeug.socket"]
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.shutdown(socket.SHUT_RDWR)
+    return ConnectionAbortedError("as the test wants it")
 
 
 @contextmanager

@@ -54,6 +54,8 @@ class LoopbackSFTP:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if not self._is_open:
+            return
         self._is_open = False
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

@@ -173,7 +173,7 @@ class Agent(ABC):
                 "agent",
                 cls,
                 "this class of agents has no registered name, so that one of them could not be saved",
-                f"Register it first: rl_framework.registry.agents.register({own.lower()!r}, {own})",
+                f"Register it first: rl_framework.register_agent({own.lower()!r}, {own})",
             )
         return kind
 

@@ -170,14 +170,11 @@ def family_of(identifier: str) -> Family | None:
     spec = gymnasium.registry.get(identifier)
     if spec is None:
         return next((family for family in FAMILIES if family.has(identifier)), None)
-    # A package may register by a function: its ids are then told by their form.
-    place = spec.entry_point if isinstance(spec.entry_point, str) else None
-    for family in FAMILIES:
-        if place.startswith(f"{family.entry_points}.") if place is not None else family.has(identifier):
-            return family
-        if place is not None and place.startswith(f"{family.entry_points}:"):
-            return family
-    return None
+    entry_point: Any = spec.entry_point
+    if not isinstance(entry_point, str):  # a function, or one with some of its arguments
+        entry_point = str(getattr(getattr(entry_point, "func", entry_point), "__module__", ""))
+    module = entry_point.partition(":")[0]
+    return next((f for f in FAMILIES if module == f.entry_points or module.startswith(f"{f.entry_points}.")), None)
 
 
 def register_package_of(source: str | EnvSpec, argument: str = "environment") -> None:

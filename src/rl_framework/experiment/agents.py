@@ -14,9 +14,9 @@ from pydantic_core import InitErrorDetails
 
 from rl_framework import registry
 from rl_framework.errors import RLFrameworkError, UnknownNameError
-from rl_framework.experiment.kinds import Kind, KindOf, Role, key_in, without_argument
-from rl_framework.experiment.sections import Whole, complaint, complaints
-from rl_framework.experiment.signatures import Parameter, data_type, is_scalar, members_of, parameters_of
+from rl_framework.experiment.sections.kinds import Kind, KindOf, Role, key_in, without_argument
+from rl_framework.experiment.sections.section import Whole, complaint, complaints, whole
+from rl_framework.experiment.sections.signatures import Parameter, data_type, is_scalar, members_of, parameters_of
 
 __all__ = ["AGENT", "agent_section", "algorithm_parameters", "make_agent"]
 
@@ -138,7 +138,8 @@ def _within(name: str, annotation: Any) -> Any:
     limits = _RANGES.get(name)
     if limits is None or annotation is Any:
         return annotation
-    choices = [Annotated[each, Field(**limits)] if each in (float, Whole) else each for each in members_of(annotation)]
+    kinds = {float: Annotated[float, Field(**limits)], Whole: whole(**limits)}
+    choices = [kinds.get(each, each) for each in members_of(annotation)]
     return choices[0] if len(choices) == 1 else Union[tuple(choices)]  # noqa: UP007
 
 

@@ -7,20 +7,20 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails
 
 from rl_framework.errors import ConfigurationError, ConfigurationProblem
 from rl_framework.experiment.agents import AGENT, agent_section
-from rl_framework.experiment.bases import BASE, with_bases
 from rl_framework.experiment.connectors import CONNECTOR
-from rl_framework.experiment.documents import Document, from_data, read_file
 from rl_framework.experiment.environments import GYMNASIUM, WRAPPER, check_environment
-from rl_framework.experiment.kinds import Kind, KindOf
-from rl_framework.experiment.overrides import apply_overrides, read_overrides
-from rl_framework.experiment.sections import Count, Section, Whole, complaint, problems_of
-from rl_framework.experiment.signatures import OneMessage
-from rl_framework.experiment.variables import check_secrets
+from rl_framework.experiment.reading.bases import BASE, with_bases
+from rl_framework.experiment.reading.documents import Document, from_data, read_file
+from rl_framework.experiment.reading.overrides import apply_overrides, read_overrides
+from rl_framework.experiment.reading.variables import check_secrets
+from rl_framework.experiment.sections.kinds import Kind, KindOf
+from rl_framework.experiment.sections.section import Count, Section, as_whole, complaint, problems_of
+from rl_framework.experiment.sections.signatures import OneMessage
 
 __all__ = [
     "EnvironmentConfig",
@@ -37,7 +37,7 @@ __all__ = [
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?|mps")
 _NAME = re.compile(r"[^/\\\s.][^/\\]{0,99}")
 
-Seed = Annotated[Whole, Field(ge=0, lt=1 << 32)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 32), BeforeValidator(as_whole)]
 
 
 class EnvironmentConfig(Section):
@@ -134,7 +134,7 @@ class OverlayConfig(Section):
     """Names such as "return", "action[0]", "observation[2]", "info.x_position"; null: the usual ones."""
     place: Literal["auto", "inside", "beside"] = "auto"
     """Inside a corner of the frame, beside it, or whichever hides less."""
-    text_size: Annotated[Whole, Field(ge=6, le=200)] | None = None
+    text_size: Annotated[int, Field(ge=6, le=200), BeforeValidator(as_whole)] | None = None
     """Height of the text in pixels; null: by the size of the frame."""
 
     def further_complaints(self, info: ValidationInfo) -> Iterable[InitErrorDetails]:

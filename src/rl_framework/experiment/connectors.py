@@ -10,9 +10,9 @@ from pydantic_core import InitErrorDetails
 
 from rl_framework import registry
 from rl_framework.errors import RLFrameworkError
-from rl_framework.experiment.kinds import Kind, Role, key_in, without_argument
-from rl_framework.experiment.sections import complaint
-from rl_framework.experiment.variables import with_secrets
+from rl_framework.experiment.reading.variables import with_secrets
+from rl_framework.experiment.sections.kinds import Kind, Role, key_in, without_argument
+from rl_framework.experiment.sections.section import complaint
 
 __all__ = ["CONNECTOR", "make_connector"]
 

@@ -10,9 +10,9 @@ from pydantic_core import InitErrorDetails
 
 from rl_framework import registry
 from rl_framework.errors import ArgumentError, RLFrameworkError
-from rl_framework.experiment.kinds import Kind, Role, without_argument
-from rl_framework.experiment.sections import complaint
-from rl_framework.experiment.variables import with_secrets
+from rl_framework.experiment.reading.variables import with_secrets
+from rl_framework.experiment.sections.kinds import Kind, Role, without_argument
+from rl_framework.experiment.sections.section import complaint
 
 if TYPE_CHECKING:
     from rl_framework.experiment.config import EnvironmentConfig, EpisodesConfig

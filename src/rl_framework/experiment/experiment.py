@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rl_framework.errors import ArgumentError, ConnectorError, RecordingError
-from rl_framework.experiment.agents import make_agent
+from rl_framework.experiment.collaborators import Collaborators
 from rl_framework.experiment.config import EnvironmentConfig, ExperimentConfig, load_config
-from rl_framework.experiment.connectors import make_connector
-from rl_framework.experiment.environments import Source, filmable, open_episodes, source_of
+from rl_framework.experiment.environments import filmable
 from rl_framework.experiment.folders import (
     AGENT,
     CHECKPOINTS,
@@ -26,6 +26,7 @@ from rl_framework.experiment.folders import (
 from rl_framework.experiment.resolution import check_device, resolved, with_seed
 from rl_framework.experiment.run import Run
 from rl_framework.experiment.seeds import summary_over_seeds
+from rl_framework.experiment.watching import Ending
 from rl_framework.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -89,26 +90,23 @@ class Experiment:
         self.config = resolved(config)
         self.folder = None if folder is None else Path(folder)
         self.agent: Any = agent
-        self._given: dict[str, Any] = {
-            name: value
-            for name, value in (
-                ("agent", agent),
-                ("training_environments", training_environments),
-                ("evaluation_environment", evaluation_environment),
-                ("connectors", connectors),
-                ("episode_sequence", episode_sequence),
-            )
-            if value is not None
+        given = {
+            "agent": agent,
+            "training_environments": training_environments,
+            "evaluation_environment": evaluation_environment,
+            "connectors": connectors,
+            "episode_sequence": episode_sequence,
         }
+        self._with = Collaborators(self.config, {name: value for name, value in given.items() if value is not None})
         self._callbacks = tuple(callbacks)
-        self._connectors: list[Any] | None = None
         self._of_seeds: dict[int, Experiment] = {}
         self._result: EvaluationResult | None = None
+        self._was_interrupted = False
         if self.config.seeds is not None:
             for name in ("agent", "connectors"):
-                if name in self._given:
+                if name in self._with.given:
                     remedy = "Leave it to the configuration, or make an experiment for each seed."
-                    raise ArgumentError(name, self._given[name], "is one for several seeds", remedy)
+                    raise ArgumentError(name, self._with.given[name], "is one for several seeds", remedy)
 
     # Where experiments come from
 
@@ -154,10 +152,9 @@ class Experiment:
                 self._of_seed(seed).build()
             return self
         check_device(self.config.device)
-        self._source()
+        self._with.source()
         if self.agent is None:
-            assert self.config.agent is not None  # the configuration was checked
-            self.agent = make_agent(self.config.agent, device=self.config.device)
+            self.agent = self._with.agent()
         return self
 
     def train(self, resume: bool = False) -> Self:
@@ -171,21 +168,12 @@ class Experiment:
             RLFrameworkError: Something cannot be used; raised before the first step.
             KeyboardInterrupt: It was interrupted; with checkpoints, one more was written.
         """
-        if self.config.seeds is not None:
-            self._begin(resume)
-            for seed in self.config.seeds:
-                self._of_seed(seed).train(resume)
-            return self
-        self.build()
-        is_new = self._begin(resume)
-        folder = self._folder()
-        try:
-            self._train(folder, resume)
-        except Exception:
-            if is_new:
-                remove_unused(folder)
-            raise
-        self._local().upload(self.agent)
+        with self._in_folder(resume) as folder:
+            if self.config.seeds is not None:
+                for seed in self.config.seeds:
+                    self._of_seed(seed).train(resume)
+            elif not (resume and self._is_trained(folder)):
+                self._train(folder, resume)
         return self
 
     def evaluate(self) -> EvaluationResult | None:
@@ -200,7 +188,7 @@ class Experiment:
             self._summarise()
             return None
         asked = self.config.evaluation
-        source, arguments = self._source("evaluation_environment")
+        source, arguments = self._with.source("evaluation_environment")
         if asked is None or source is None:
             return None
         result: EvaluationResult = self._trained().evaluate(
@@ -236,7 +224,7 @@ class Experiment:
             return None
         from rl_framework.report import record_video
 
-        source, arguments = self._source("evaluation_environment")
+        source, arguments = self._with.source("evaluation_environment")
         path = self._folder() / VIDEOS / f"final{asked.ending}"
         seed = self._branch("video") if asked.seed is None else asked.seed
         return record_video(
@@ -257,8 +245,8 @@ class Experiment:
         from rl_framework.connector import Connector
 
         agent, places, failures = self._trained(), [], []
-        film = self._source("evaluation_environment") if self.config.video is not None else (None, None)
-        for connector in self._all_connectors()[1:]:
+        film = self._with.source("evaluation_environment") if self.config.video is not None else (None, None)
+        for connector in self._with.connectors(self._folder())[1:]:
             if type(connector).upload is Connector.upload:
                 continue
             if self._result is not None and hasattr(connector, "log_evaluation"):
@@ -285,12 +273,18 @@ class Experiment:
             What is in the folder.
         """
         if self.config.seeds is not None:
-            self._begin(resume)
-            for seed in self.config.seeds:
-                self._of_seed(seed).run(resume)
+            with self._in_folder(resume) as folder:
+                for seed in self.config.seeds:
+                    self._of_seed(seed).run(resume)
             self._summarise()
-            return Run.open(self._folder())
+            return Run.open(folder)
+        if resume and self.folder is not None and self._is_finished():
+            logger.info("%s is finished", self.folder)
+            return Run.open(self.folder)
         self.train(resume)
+        run = Run.open(self._folder())
+        if self._was_interrupted:
+            return run
         self.evaluate()
         failure: RecordingError | None = None
         try:
@@ -299,11 +293,11 @@ class Experiment:
             logger.error("no video: %s", error)
             failure = error
         self.upload()
-        for connector in self._all_connectors():
+        for connector in self._with.connectors(run.folder):
             connector.close()
         if failure is not None:
             raise failure
-        return Run.open(self._folder())
+        return run
 
     # Inside
 
@@ -311,7 +305,7 @@ class Experiment:
         """Returns the experiment of one of several seeds, always the same one."""
         if seed not in self._of_seeds:
             folder = None if self.folder is None else self.folder / f"seed-{seed}"
-            given = {name: value for name, value in self._given.items() if name != "agent"}
+            given = {name: value for name, value in self._with.given.items() if name != "agent"}
             self._of_seeds[seed] = type(self)(
                 with_seed(self.config, seed), folder=folder, callbacks=self._callbacks, **given
             )
@@ -327,6 +321,19 @@ class Experiment:
         found = {seed: result for seed, result in results.items() if result is not None}
         if found:
             write_json(folder / RESULTS, summary_over_seeds(found))
+
+    @contextmanager
+    def _in_folder(self, resume: bool) -> Iterator[Path]:
+        """Gives the folder of the run; a new one goes away again if nothing begins in it."""
+        self.build()
+        is_new = self._begin(resume)
+        folder = self._folder()
+        try:
+            yield folder
+        except Exception:
+            if is_new and remove_unused(folder):
+                self.folder = None
+            raise
 
     def _begin(self, resume: bool) -> bool:
         """Makes the folder of the run, or sees to it that the one that there is may be used.
@@ -345,7 +352,7 @@ class Experiment:
         if not is_new and not resume:
             remedy = "Go on with train(resume=True), or make another Experiment, which gets a folder of its own."
             raise ArgumentError("resume", False, f"{self.folder} holds a run already", remedy)
-        names = ", ".join(sorted(self._given))
+        names = ", ".join(sorted(self._with.given))
         note = f"But for what was given in Python, which this file does not hold: {names}." if names else ""
         if is_new or Run.open(self.folder).settings != self.config.to_data():
             write_config(path, self.config.to_data(), note, keep_earlier=True)
@@ -355,22 +362,24 @@ class Experiment:
         from rl_framework.agent import ILAgent
         from rl_framework.bundle.checkpoint import list_checkpoints
 
-        source, arguments = self._source()
+        source, arguments = self._with.source()
         asked = self.config.training
         environment = self.config.environment or EnvironmentConfig.model_construct()
         checkpoints = folder / CHECKPOINTS
+        checks, films = self._with.film_crew(folder)
+        ending = Ending()
         if resume and not list_checkpoints(checkpoints):
-            self._local().discard_after(0)  # of an attempt that ended before its first checkpoint
+            self._with.connectors(folder)[0].discard_after(0)  # of an attempt that ended before its first checkpoint
         more: dict[str, Any] = {}
         if isinstance(self.agent, ILAgent):
-            more = dict(zip(("episode_sequence", "validation_episode_sequence"), self._episodes(), strict=True))
+            more = dict(zip(("episode_sequence", "validation_episode_sequence"), self._with.episodes(), strict=True))
         self.agent.train(
             training_environments=source,
             total_timesteps=asked.total_timesteps,
             n_environments=environment.n_environments,
             environment_kwargs=arguments,
-            connector=self._all_connectors(),
-            callbacks=[*self._callbacks, *self._video_callbacks()],
+            connector=[*checks, *self._with.connectors(self._folder())],
+            callbacks=[*self._callbacks, *films, ending],
             seed=self.config.seed,
             progress_bar=asked.progress_bar,
             checkpoint_every=asked.timesteps_between_checkpoints,
@@ -378,13 +387,37 @@ class Experiment:
             resume_from=checkpoints if resume else None,
             evaluate_every=asked.evaluate_every,
             keep_last=asked.keep_last,
-            evaluation_environment=self._given.get("evaluation_environment"),
+            evaluation_environment=self._with.given.get("evaluation_environment"),
             n_eval_episodes=asked.n_eval_episodes,
             vectorization=environment.vectorization,
             fresh_environments=environment.fresh_environments,
             wrappers=[wrapper.to_data() for wrapper in environment.wrappers or ()] or None,
             **more,
         )
+
+        self._was_interrupted = ending.was_interrupted
+        if not self._was_interrupted:
+            self._with.connectors(folder)[0].upload(self.agent)
+
+    def _is_trained(self, folder: Path) -> bool:
+        """Tells whether a run that kept no checkpoints is at its end.
+
+        Raises:
+            ArgumentError: It is not, and cannot go on.
+        """
+        from rl_framework.bundle.checkpoint import list_checkpoints
+
+        if list_checkpoints(folder / CHECKPOINTS) or not (folder / AGENT).is_file():
+            return False
+        timesteps, wanted = self._trained().num_timesteps, self.config.training.total_timesteps
+        if timesteps < wanted:
+            problem = f"{folder} has an agent of {timesteps} timesteps, and no checkpoint to go on from to {wanted}"
+            raise ArgumentError("resume", True, problem, "Load the agent, and train it in a run of its own.")
+        return True
+
+    def _is_finished(self) -> bool:
+        run = Run(self._folder())
+        return run.status == "finished" and run.timestep >= self.config.training.total_timesteps
 
     def _folder(self) -> Path:
         if self.folder is None or not self.folder.is_dir():
@@ -398,49 +431,6 @@ class Experiment:
         if not self.agent.num_timesteps and path.is_file():
             self.agent.load_from_file(path)
         return self.agent
-
-    def _source(self, name: str = "training_environments") -> Source:
-        for given in dict.fromkeys((name, "training_environments")):
-            if given in self._given:
-                return self._given[given], None
-        return source_of(self.config.environment)
-
-    def _episodes(self) -> tuple[Any, Any]:
-        if "episode_sequence" in self._given:
-            return self._given["episode_sequence"], None
-        return (None, None) if self.config.episodes is None else open_episodes(self.config.episodes)
-
-    def _all_connectors(self) -> list[Any]:
-        """Returns the run's own connector and the others; made when they are first asked for."""
-        if self._connectors is None:
-            from rl_framework.connector import LocalConnector
-
-            folder, given = self._folder(), self._given.get("connectors")
-            if given is None:
-                others = [make_connector(section, folder) for section in self.config.connectors]
-            else:
-                others = list(given) if isinstance(given, Sequence) else [given]
-            self._connectors = [LocalConnector(folder), *others]
-        return self._connectors
-
-    def _local(self) -> Any:
-        return self._all_connectors()[0]
-
-    def _video_callbacks(self) -> list[Any]:
-        """Returns who films while training, and who finds out at its beginning whether the end can be filmed."""
-        asked = self.config.video
-        if asked is None:
-            return []
-        from rl_framework.experiment.filming import FilmCheck
-        from rl_framework.report import PeriodicVideo
-
-        source, arguments = self._source("evaluation_environment")
-        film = asked.film()
-        if asked.every is None:
-            return [FilmCheck(source, arguments, film["n_environments"], film["overlay"])]
-        folder = self._folder() / VIDEOS
-        more = {"environment_kwargs": arguments, "seed": asked.seed, "ending": asked.ending, **film}
-        return [PeriodicVideo(source, asked.every, folder, asked.length, **more)]
 
     def _branch(self, name: str) -> int:
         assert self.config.seed is not None  # resolved, and not one of several

@@ -12,7 +12,7 @@ import yaml
 
 import rl_framework
 from rl_framework.errors import ArgumentError
-from rl_framework.experiment.documents import implicit_resolvers
+from rl_framework.experiment.reading.documents import implicit_resolvers
 from rl_framework.whole_file import written_whole
 
 __all__ = [
@@ -56,11 +56,17 @@ def new_folder(run_directory: str | Path, name: str) -> Path:
             return folder
 
 
-def remove_unused(folder: Path) -> None:
-    """Removes a folder that was made for a run which never began, if nothing but its configuration is in it."""
+def remove_unused(folder: Path) -> bool:
+    """Removes a folder that was made for a run which never began, if nothing but its configuration is in it.
+
+    Returns:
+        Whether it was removed.
+    """
     left = [path for path in folder.rglob("*") if path.is_file()]
-    if left in ([], [folder / CONFIG]):
-        shutil.rmtree(folder, ignore_errors=True)
+    if left not in ([], [folder / CONFIG]):
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 class _Dumper(yaml.SafeDumper):

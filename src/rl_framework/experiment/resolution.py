@@ -8,7 +8,7 @@ from typing import Any
 from rl_framework.errors import ArgumentError
 from rl_framework.experiment.config import ExperimentConfig
 from rl_framework.experiment.environments import usual_wrappers
-from rl_framework.experiment.kinds import Kind
+from rl_framework.experiment.sections.kinds import Kind
 from rl_framework.seeding import fresh_seed
 
 __all__ = ["check_device", "resolved", "with_seed"]

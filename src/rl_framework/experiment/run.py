@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rl_framework.errors import ArgumentError, BundleError
 from rl_framework.experiment.config import ExperimentConfig, load_config
-from rl_framework.experiment.documents import read_file
 from rl_framework.experiment.folders import AGENT, CHECKPOINTS, CONFIG, RESULTS, VIDEOS
+from rl_framework.experiment.reading.documents import read_file
 
 if TYPE_CHECKING:
     from rl_framework.agent import Agent

@@ -8,13 +8,13 @@ from typing import Any
 from rl_framework import registry
 from rl_framework.errors import RLFrameworkError
 from rl_framework.experiment.agents import AGENT, PART, algorithm_parameters
-from rl_framework.experiment.bases import BASE
 from rl_framework.experiment.connectors import CONNECTOR
 from rl_framework.experiment.environments import WRAPPER
-from rl_framework.experiment.kinds import ROLE_MARK, Role
-from rl_framework.experiment.signatures import section_of
+from rl_framework.experiment.reading.bases import BASE
+from rl_framework.experiment.sections.kinds import ROLE_MARK, Role
+from rl_framework.experiment.sections.signatures import section_of
 
-__all__ = ["json_schema"]
+__all__ = ["json_schema", "parameters_schema", "role_schema"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ALGORITHMS = {
@@ -41,7 +41,7 @@ def json_schema() -> dict[str, Any]:
         **schema["properties"],
     }
     for role in (AGENT, PART, CONNECTOR, WRAPPER):
-        definitions[role.name] = _of_role(role, definitions)
+        definitions[role.name] = role_schema(role, definitions)
     return {"$schema": _DIALECT, **schema, "$defs": definitions}
 
 
@@ -62,7 +62,8 @@ def _pointing(value: Any) -> Any:
     return [_pointing(part) for part in value] if isinstance(value, list) else value
 
 
-def _of_role(role: Role, definitions: dict[str, Any]) -> dict[str, Any]:
+def role_schema(role: Role, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Returns the schema of a section, whatever its type is; adds to the definitions what it refers to."""
     choices: list[dict[str, Any]] = []
     for name in role.known:
         try:

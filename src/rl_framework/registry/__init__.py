@@ -67,7 +67,11 @@ def describe(load: bool = False) -> list[Entry]:
 
 
 agents = Registry(
-    "agent", "rl_framework.register_agent('my_agent', MyAgent)", group="rl_framework.agents", home="rl_framework.agent"
+    "agent",
+    "rl_framework.register_agent('my_agent', MyAgent)",
+    group="rl_framework.agents",
+    home="rl_framework.agent",
+    base="rl_framework.agent:Agent",
 )
 algorithms = Registry(
     "algorithm",
@@ -100,6 +104,7 @@ parts = Registry(
     "rl_framework.register_part('my_part', MyPart)",
     group="rl_framework.parts",
     home="rl_framework.agent.reinforcement.parts",
+    base="rl_framework.agent.reinforcement.parts:Part",
 )
 activations = Registry(
     "activation",
@@ -136,6 +141,7 @@ environment_adapters = Registry(
     "rl_framework.register_environment_adapter('my_simulator', MyAdapter)",
     group="rl_framework.environment_adapters",
     home="rl_framework.environment",
+    base="rl_framework.environment:EnvironmentAdapter",
 )
 wrappers = Registry(
     "wrapper",
@@ -148,6 +154,7 @@ connectors = Registry(
     "rl_framework.register_connector('my_connector', MyConnector)",
     group="rl_framework.connectors",
     home="rl_framework.connector",
+    base="rl_framework.connector:Connector",
 )
 presets = Registry(
     "preset",

@@ -51,13 +51,15 @@ class Registry:
         group: Entry point group through which other packages add entries; empty: they cannot.
         home: Module of this package whose import registers the entries of this package; imported when a name is
             asked for that is not known yet. Empty: none.
+        base: Address of the class that lazy entries of others have to derive from; empty: they may be anything.
     """
 
-    def __init__(self, kind: str, register_call: str = "", *, group: str = "", home: str = "") -> None:
+    def __init__(self, kind: str, register_call: str = "", *, group: str = "", home: str = "", base: str = "") -> None:
         self.kind = kind
         self.register_call = register_call
         self.group = group
         self.home = home
+        self.base = base
         self._entries: dict[str, Any] = {}
         self._origins: dict[str, str] = {}
         self._imported: dict[Plugin, Any] = {}
@@ -167,6 +169,10 @@ class Registry:
                 self._passed_over.add(name)
                 warnings.warn(f"passed over: {self._problems[name]}", RuntimeWarning, stacklevel=3)
 
+    def origins(self) -> dict[str, str]:
+        """Returns where each name comes from, by name; see `Entry`."""
+        return {name: self._origin(name) for name in self}
+
     def describe(self, load: bool = False) -> list[Entry]:
         """Lists the entries for people, in the order of their names.
 
@@ -230,6 +236,9 @@ class Registry:
     def _import(self, address: str, name: str, origin: str) -> Any:
         try:
             found = load_address(address)
+            base = load_address(self.base) if self.base and origin != OURS else None
+            if base is not None and not (isinstance(found, type) and issubclass(found, base)):
+                raise TypeError(f"it is no {base.__name__}")
         except (Exception, SystemExit) as error:
             if isinstance(error, MissingExtraError) and origin == OURS:
                 raise
@@ -255,7 +264,7 @@ class Registry:
                 f"It is the name of something in the package {package!r}, and no installed package of that name has "
                 f"it: install {package!r}."
             )
-        return UnknownNameError(argument, name, {known: self._origin(known) for known in self}, remedy)
+        return UnknownNameError(argument, name, self, remedy, self.origins())
 
     def _describe(self, name: str) -> Entry:
         problem = self._problems.get(name, "")

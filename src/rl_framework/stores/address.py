@@ -83,9 +83,13 @@ def is_address(value: Any) -> bool:
         return _ADDRESS.fullmatch(value) is not None
     if isinstance(value, Address) or _is_universal(value):
         return True
-    if isinstance(value, os.PathLike) and _FLATTENED.match(os.fspath(value)):
+    if _is_flattened(value):
         raise ArgumentError("path", os.fspath(value), "is an address that was made a Path", "Give it as a text.")
     return False
+
+
+def _is_flattened(value: Any) -> bool:
+    return isinstance(value, os.PathLike) and _FLATTENED.match(os.fspath(value)) is not None
 
 
 def _is_universal(value: Any) -> bool:
@@ -144,8 +148,8 @@ def refuse_address(value: Any, argument: str, remedy: str) -> None:
     Raises:
         ArgumentError: It is an address.
     """
-    if is_address(value):
-        raise ArgumentError(argument, str(parse_address(value, argument)), "is no path of this machine", remedy)
+    if _is_flattened(value) or is_address(value):
+        raise ArgumentError(argument, redact(str(value)), "is no path of this machine", remedy)
 
 
 _KNOWN = (

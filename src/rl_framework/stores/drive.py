@@ -159,9 +159,10 @@ class DriveStore(FileStore):
             there = self._file_or_none(path)
             if there is not None and there.get("sha256Checksum") == sha256:
                 return  # it had arrived, and we did not hear of it
-            media = MediaFileUpload(str(source), mimetype=_BYTES, chunksize=_CHUNK, resumable=size > _SMALL)
+            is_large = size > _SMALL
+            media = _pieces_of(source) if is_large else MediaFileUpload(str(source), mimetype=_BYTES)
             request = self._sending(path, media, there)
-            if not media.resumable():
+            if not is_large:
                 request.execute()
                 return
             self._sessions[key] = request
@@ -169,12 +170,11 @@ class DriveStore(FileStore):
 
     def _go_on(self, key: tuple[str, str], source: Path) -> None:
         from googleapiclient.errors import HttpError
-        from googleapiclient.http import MediaFileUpload
 
         request = self._sessions[key]
         request.http = self._files._http  # the connection may have been made anew
         # The file may have another name than at the attempt before.
-        request.resumable = MediaFileUpload(str(source), mimetype=_BYTES, chunksize=_CHUNK, resumable=True)
+        request.resumable = _pieces_of(source)
         if request.resumable_progress:
             logger.info("an upload to %s goes on after %d bytes", self.address, request.resumable_progress)
         try:
@@ -226,6 +226,18 @@ class DriveStore(FileStore):
         if told.transient:
             self.close()  # what is left of an answer would be taken for the next one's
         return told
+
+
+def _pieces_of(source: Path) -> Any:
+    """Returns a file for a resumable session."""
+    from googleapiclient.http import MediaFileUpload
+
+    class Pieces(MediaFileUpload):  # type: ignore[misc]
+        def has_stream(self) -> bool:
+            # A piece that is bytes can be sent again by the client's own connection; a stream would have been read.
+            return False
+
+    return Pieces(str(source), mimetype=_BYTES, chunksize=_CHUNK, resumable=True)
 
 
 def _newest(files: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

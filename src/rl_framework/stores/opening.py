@@ -15,7 +15,7 @@ from rl_framework.retry import RetryPolicy
 from rl_framework.stores.address import Address, is_address, parse_address
 from rl_framework.stores.base import FileStore
 from rl_framework.stores.folder import FolderStore
-from rl_framework.stores.manifest import MANIFEST
+from rl_framework.stores.manifest import MANIFEST, Manifest
 from rl_framework.stores.publication import Attempt, Place, retrying
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 BUNDLE_NAME = "agent.zip"
+_POLICY = RetryPolicy()
 
 
 def open_store(address: Address) -> FileStore:
@@ -65,8 +66,14 @@ def open_store(address: Address) -> FileStore:
 
 
 def is_published(path: Any) -> bool:
-    """Tells whether something is an address, or a folder of this machine that was published to."""
-    return is_address(path) or (isinstance(path, str | Path) and (Path(path) / MANIFEST).is_file())
+    """Tells whether something is an address, or a folder of this machine that was published to, or a file in one."""
+    if is_address(path):
+        return True
+    if not isinstance(path, str | Path):
+        return False
+    # What a published file is called is not always how it lies there.
+    here = Path(path)
+    return (here / MANIFEST).is_file() or (bool(here.suffix) and (here.parent / MANIFEST).is_file())
 
 
 @contextmanager
@@ -116,7 +123,7 @@ def copy_of_file(
         MissingExtraError: The client of the service is not installed.
     """
     with _opened(address, argument, options) as (parsed, store):
-        attempt = retrying(f"reading {parsed}", retry)
+        attempt = retrying(f"reading {parsed}", retry or _POLICY)
         name = parsed.name
         if Path(name).suffix:
             return _single(Place(store, parsed.parent.path), name, directory, attempt)
@@ -131,6 +138,13 @@ def copy_of_file(
 
 
 def _single(place: Place, name: str, directory: Path, attempt: Attempt) -> Path:
+    manifest: Manifest | None = attempt(place.manifest)
+    if manifest is not None and name not in manifest.files:
+        taken = {entry.location for entry in manifest.files.values()}
+        if name not in taken and name in attempt(lambda: place.store.list(place.folder)):
+            # Somebody else put it beside what was published.
+            attempt(lambda: place.store.download(place.path(name), directory / name))
+            return directory / name
     return place.fetch([name], directory, attempt)[name]
 
 
@@ -158,7 +172,7 @@ def copy_of_files(
         ConnectorError: As for `copy_of_file`.
     """
     with _opened(address, argument, options) as (parsed, store):
-        attempt = retrying(f"reading {parsed}", retry)
+        attempt = retrying(f"reading {parsed}", retry or _POLICY)
         copies = Place(store, parsed.path).fetch(None, directory, attempt)
         if copies:
             return directory
@@ -173,4 +187,4 @@ def opened_place(
 ) -> Iterator[tuple[Place, Attempt]]:
     """Opens the folder of an address, with what makes calls to it until they are answered."""
     with _opened(address, argument, options) as (parsed, store):
-        yield Place(store, parsed.path), retrying(f"reading {parsed}", retry)
+        yield Place(store, parsed.path), retrying(f"reading {parsed}", retry or _POLICY)

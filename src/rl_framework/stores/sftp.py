@@ -167,14 +167,20 @@ class SFTPStore(FileStore):
     def _make(self, folder: str) -> None:
         if not folder or folder == "/":
             return
-        try:
-            self._session.stat(folder)
-        except FileNotFoundError:
+        if not self._is_there(folder):
             self._make(folder.rpartition("/")[0])
             try:
                 self._session.mkdir(folder)
-            except OSError:
-                self._session.stat(folder)  # somebody else made it
+            except OSError as error:
+                if not self._is_there(folder):  # else somebody made it meanwhile
+                    raise error from None
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            self._session.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _rename(self, temporary: str, path: str) -> None:
         session = self._session

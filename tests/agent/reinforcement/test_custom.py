@@ -544,6 +544,6 @@ def test_an_agent_of_ones_own_has_everything_that_agents_have(tmp_path):
 
 def test_an_agent_of_ones_own_without_a_name_is_refused_before_the_first_step():
     environment = PaysTheSecond()
-    with pytest.raises(UnsavableError, match=r"registry\.agents\.register"):
+    with pytest.raises(UnsavableError, match=r"register_agent\("):
         train(Always(), environment, 40)
     assert environment.episode == -1

@@ -12,20 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_framework import registry
-from rl_framework.agent.network.specification import describe_network
 from rl_framework.agent.reinforcement.composed import saved
 from rl_framework.agent.reinforcement.composed.collector import Collector, as_tensors
 from rl_framework.agent.reinforcement.composed.compiled import CompiledUpdate, choose_compiled, obstacle_to_compiling
-from rl_framework.agent.reinforcement.composed.composition import Composition, Settings, check_together, resolve_parts
+from rl_framework.agent.reinforcement.composed.composition import Composition, check_together, resolve_parts
+from rl_framework.agent.reinforcement.composed.settings import Settings, choose_device
 from rl_framework.agent.reinforcement.composed.tensor_collector import TensorCollector
 from rl_framework.agent.reinforcement.composed.update import Update
 from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.agent.reinforcement.parts.part import Part
-from rl_framework.agent.reinforcement.schedules import to_schedule
 from rl_framework.agent.reinforcement.threads import choose_threads, threads_before
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
-from rl_framework.bundle import Bundle, decode_space, decode_value, encode_space, encode_value
+from rl_framework.bundle import Bundle, decode_space, decode_value, encode_space
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.tensor.environments import TensorEnvironments
 from rl_framework.errors import ArgumentError, BundleError, NotTrainedError, RLFrameworkError
@@ -62,8 +60,8 @@ class ComposedAgent(RLAgent):
         normalize_observations: Whether observations are normalised by running means and variances, which are saved
             with the agent and frozen in `choose_action` and `evaluate`.
         normalize_rewards: Whether rewards are scaled by the running deviation of the discounted return.
-        compiled: Whether each optimizer step is one compiled program: True, False, or "auto": where that can be done and
-            pays; see `choose_compiled`. The numbers are the same but for rounding.
+        compiled: Whether each optimizer step is one compiled program: True, False, or "auto": where that can be done
+            and pays; see `choose_compiled`. The numbers are the same but for rounding.
         device: "auto", "cpu", "cuda", or a `torch.device`.
 
     Raises:
@@ -85,21 +83,13 @@ class ComposedAgent(RLAgent):
     ) -> None:
         self._parts = resolve_parts(parts)
         check_together(self._parts)
-        self.settings = Settings(
-            networks=_networks(networks),
-            optimizer=_optimizer(optimizer),
-            learning_rate=learning_rate,
-            max_grad_norm=max_grad_norm,
-            normalize_observations=bool(normalize_observations),
-            normalize_rewards=bool(normalize_rewards),
+        self.settings = Settings.of(
+            networks, optimizer, learning_rate, max_grad_norm, normalize_observations, normalize_rewards
         )
-        _check_rate(learning_rate)
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ArgumentError("max_grad_norm", max_grad_norm, "must be above 0, or None")
         if compiled not in (True, False, "auto"):
             raise ArgumentError("compiled", compiled, 'must be True, False or "auto"')
         self.compiled = compiled
-        self.device = _device(device)
+        self.device = choose_device(device)
         self._device_is_free = device == "auto"
         self.seed: int | None = None
         self.environment_id: str | None = None
@@ -157,16 +147,10 @@ class ComposedAgent(RLAgent):
 
     def describe(self) -> dict[str, Any]:
         """Returns parts and settings as JSON-able data."""
-        settings = self.settings
         return {
             "algorithm": "+".join(part.name for part in self._parts),
             "parts": [part.to_data() for part in self._parts],
-            "networks": {name: describe_network(given) for name, given in settings.networks.items()},
-            "optimizer": encode_value(dict(settings.optimizer), "optimizer"),
-            "learning_rate": encode_value(settings.learning_rate, "learning_rate"),
-            "max_grad_norm": settings.max_grad_norm,
-            "normalize_observations": settings.normalize_observations,
-            "normalize_rewards": settings.normalize_rewards,
+            **self.settings.to_data(),
         }
 
     def optimizers(self) -> dict[str, Any]:
@@ -175,11 +159,11 @@ class ComposedAgent(RLAgent):
 
     def estimate_value(self, observations: Any) -> NDArray[np.float64] | None:
         """Returns what the value network says, or None if there is none, or one that depends on what came before."""
-        networks = self.composition.networks
-        if "value" not in networks or networks["value"].trunk.state_size:  # type: ignore[union-attr]
+        value: Any = dict(self.composition.networks.items()).get("value")
+        if value is None or value.trunk.state_size:
             return None
         with torch.no_grad():
-            values = networks["value"].of(as_tensors(observations, self.device))  # type: ignore[operator, union-attr]
+            values = value.of(as_tensors(observations, self.device))
         return values.double().cpu().numpy()
 
     # Acting
@@ -362,18 +346,8 @@ class ComposedAgent(RLAgent):
         return seed
 
     def _copy(self) -> Self:
-        settings = self.settings
-        return type(self)(
-            [type(part)(**part.arguments) for part in self._parts],
-            dict(settings.networks),
-            dict(settings.optimizer),
-            settings.learning_rate,
-            settings.max_grad_norm,
-            settings.normalize_observations,
-            settings.normalize_rewards,
-            self.compiled,
-            self.device,
-        )
+        parts = [type(part)(**part.arguments) for part in self._parts]
+        return type(self)(parts, **self.settings.arguments(), compiled=self.compiled, device=self.device)
 
     def _build(self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], seed: int) -> None:
         self._composition = Composition(
@@ -412,9 +386,7 @@ class ComposedAgent(RLAgent):
         config = bundle.json(_CONFIG)
         try:
             parts = [decode_value(part) for part in config["parts"]]
-            names = ("optimizer", "learning_rate", "max_grad_norm", "normalize_observations", "normalize_rewards")
-            stored = {name: decode_value(config[name]) for name in ("networks", *names)}
-            agent = cls(parts, **{**stored, **changed})
+            agent = cls(parts, **{**Settings.arguments_from_data(config), **changed})
             return cls._filled(bundle, agent)
         except BundleError:
             raise
@@ -450,45 +422,3 @@ class ComposedAgent(RLAgent):
                 f"the bundle holds {loaded!r}, this agent is {self!r}: open it with rl_framework.load_agent(path)"
             )
         vars(self).update(vars(loaded))
-
-
-def _check_rate(learning_rate: Any) -> None:
-    """Refuses what is neither a positive number nor a schedule."""
-    schedule = to_schedule(learning_rate, "learning_rate")
-    if callable(schedule):
-        return
-    if not isinstance(schedule, int | float) or isinstance(schedule, bool) or not 0 < schedule < float("inf"):
-        raise ArgumentError("learning_rate", learning_rate, "must be a number above 0, or a schedule")
-
-
-def _networks(given: Any) -> dict[str, Any]:
-    if given is None:
-        return {}
-    if isinstance(given, Mapping) and "type" not in given:
-        return dict(given)
-    return {"default": given}
-
-
-def _optimizer(given: Any) -> dict[str, Any]:
-    fields = dict(given) if isinstance(given, Mapping) else {"type": given}
-    kind = fields.get("type")
-    if isinstance(kind, type):
-        kind = registry.optimizers.name_of(kind)
-    if not isinstance(kind, str):
-        raise ArgumentError("optimizer", given, "is no registered optimizer", registry.optimizers.register_call)
-    registry.optimizers.get(kind, "optimizer")
-    if given == "adam":
-        fields["eps"] = 1e-5  # as Stable-Baselines3 and the reference of PPO
-    return {**fields, "type": kind}
-
-
-def _device(given: str | torch.device) -> torch.device:
-    if given == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(given)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ArgumentError("device", given, f"cannot be used: {error}", 'Such as "cpu" or "cuda".') from error
-    return device
-

@@ -147,8 +147,9 @@ class StorageConnector(RemoteConnector):
     def destination(self) -> dict[str, Any]:
         """Returns the address without a password, as JSON-able data."""
         address = self.address
-        shown = str(Path(address.path).absolute()) if address.scheme == "file" else str(address)
-        return {"service": "storage", "address": shown}
+        shown = str(Path(address.path).absolute()) if address.scheme == "file" else str(replace(address, user=None))
+        # By itself: in front of a host it would be taken for a secret, and hidden.
+        return {"service": "storage", "address": shown, "user": address.user}
 
     def is_transient(self, error: Exception) -> bool:
         """Tells whether a failure may pass by itself."""

@@ -51,9 +51,7 @@ class TensorCartPole(TensorVectorEnv):
         sine, cosine = angle.sin(), angle.cos()
         total, moment = _MASS_CART + _MASS_POLE, _MASS_POLE * _HALF_LENGTH
         push = (force + moment * turning.square() * sine) / total
-        turn = (_GRAVITY * sine - cosine * push) / (
-            _HALF_LENGTH * (4.0 / 3.0 - _MASS_POLE * cosine.square() / total)
-        )
+        turn = (_GRAVITY * sine - cosine * push) / (_HALF_LENGTH * (4.0 / 3.0 - _MASS_POLE * cosine.square() / total))
         acceleration = push - moment * turn * cosine / total
         following = torch.stack(
             (

@@ -30,8 +30,6 @@ class TensorVectorEnv(VectorEnv[Any, Any, Any]):
         max_episode_steps: After how many steps an episode is truncated; None: never.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "tensors": True, "render_modes": []}
-
     def __init__(
         self,
         num_envs: int,
@@ -40,6 +38,7 @@ class TensorVectorEnv(VectorEnv[Any, Any, Any]):
         device: str | torch.device = "cpu",
         max_episode_steps: int | None = None,
     ) -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "tensors": True, "render_modes": []}
         self.num_envs = num_envs
         self.device = torch.device(device)
         self.single_observation_space, self.single_action_space = observation_space, action_space

@@ -13,8 +13,16 @@ from tests.agent.reinforcement.matrix_toys import toy
 from tests.environment.toys import Crowd, CrowdAdapter
 
 import rl_framework
-from rl_framework import ArgumentError, BundleError, Callback, ComposedAgent, EpisodeSequence, load_agent, record_video
-from rl_framework import registry
+from rl_framework import (
+    ArgumentError,
+    BundleError,
+    Callback,
+    ComposedAgent,
+    EpisodeSequence,
+    load_agent,
+    record_video,
+    registry,
+)
 from rl_framework.agent.reinforcement.parts import A2C, PPO, Entropy, Part
 from rl_framework.bundle import list_checkpoints
 from rl_framework.errors import NotTrainedError, SpaceMismatchError, UnknownNameError, UnsavableError
@@ -64,7 +72,9 @@ def test_it_tells_what_happens():
     assert agent.num_timesteps == 2_176  # whole rollouts
     told = log.of(Updated)
     assert [event.timestep for event in told] == [1024, 2048]
-    assert {"train/loss", "train/ppo_policy_loss", "train/ppo_value_loss", "train/entropy_bonus_loss"} <= set(told[0].metrics)
+    assert {"train/loss", "train/ppo_policy_loss", "train/ppo_value_loss", "train/entropy_bonus_loss"} <= set(
+        told[0].metrics
+    )
     assert {"train/approx_kl", "train/gradient_norm", "train/learning_rate", "train/explained_variance"} <= set(
         told[0].metrics
     )
@@ -105,7 +115,9 @@ def test_the_order_of_parts_does_not_matter():
 
 
 @pytest.mark.parametrize("action_space", ["discrete", "box", "multi_discrete", "multi_binary"])
-@pytest.mark.parametrize("observation_space", ["box", "discrete", "image_last", "dict", "dict_with_image", "frame_stack"])
+@pytest.mark.parametrize(
+    "observation_space", ["box", "discrete", "image_last", "dict", "dict_with_image", "frame_stack"]
+)
 def test_every_space(observation_space, action_space, tmp_path):
     environment = partial(toy, observation_space, action_space)
     agent = train(ComposedAgent([PPO(**SMALL)]), environment, 40)

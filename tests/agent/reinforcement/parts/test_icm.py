@@ -11,7 +11,8 @@ from gymnasium import spaces
 from tests.agent.reinforcement.parts.written_down import built, rollout_of, set_linear
 from tests.agent.samples import Sampled
 
-from rl_framework import ArgumentError, ComposedAgent
+from rl_framework import ArgumentError, ComposedAgent, load_agent
+from rl_framework.agent.network.architectures.mlp import MLP
 from rl_framework.agent.reinforcement.parts import ICM, PPO
 
 OBSERVATIONS = np.array([[[1.0, 4.0], [2.0, -3.0]], [[0.5, 0.0], [2.5, 1.0]], [[-1.0, 2.0], [3.0, 1.5]]])
@@ -77,10 +78,21 @@ def test_the_features_learn_from_both_models_and_the_policy_from_neither() -> No
     ids=["discrete", "multi_discrete", "multi_binary", "box"],
 )
 def test_it_takes_all_kinds_of_actions(action_space: Any) -> None:
+    observation_space = spaces.Dict({"vector": spaces.Box(-1, 1, (3,)), "place": spaces.Discrete(3)})
     agent = ComposedAgent([ICM(weight=1.0, hidden_size=8), PPO(n_steps=16, batch_size=16, n_epochs=2)])
-    agent.train(lambda: Sampled(action_space=action_space), 64, 2, seed=0, progress_bar=False)
+    agent.train(lambda: Sampled(observation_space, action_space), 64, 2, seed=0, progress_bar=False)
     assert agent.parts[0].metrics()["train/curiosity_reward"] > 0
     assert all(tensor.isfinite().all() for tensor in agent.composition.tensors().values())
+
+
+def test_it_comes_back_from_a_file(tmp_path: Any) -> None:
+    agent = ComposedAgent([PPO(n_steps=16, batch_size=16), ICM(network={"type": MLP, "hidden_sizes": [8]})])
+    agent.train(Sampled, 16, 1, seed=0, progress_bar=False)
+    agent.save_to_file(tmp_path / "agent.zip")
+    loaded = load_agent(tmp_path / "agent.zip")
+    assert loaded.describe() == agent.describe()
+    theirs = loaded.composition.tensors()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in agent.composition.tensors().items())
 
 
 def test_mistakes_are_told() -> None:

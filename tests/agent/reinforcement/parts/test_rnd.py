@@ -13,6 +13,7 @@ from tests.agent.reinforcement.parts.written_down import built, rollout_of, set_
 from tests.agent.samples import Sampled
 
 from rl_framework import ArgumentError, ComposedAgent, load_agent
+from rl_framework.agent.network.architectures.mlp import MLP
 from rl_framework.agent.reinforcement.composed.batch import Batch
 from rl_framework.agent.reinforcement.parts import PPO, RND
 from rl_framework.bundle import list_checkpoints
@@ -242,6 +243,14 @@ def test_a_recurrent_network_is_refused() -> None:
         built(RND(network="gru"))
 
 
+def test_it_goes_with_recurrent_networks() -> None:
+    networks = {"type": "gru", "hidden_size": 8, "sequence_length": 8}
+    agent = ComposedAgent([PPO(**SMALL), RND(features=8, network="mlp")], networks=networks)
+    agent.train("rl_framework/DeepSea-v0", 64, 2, environment_kwargs={"size": 4}, seed=0, progress_bar=False)
+    assert agent.parts[1].value.trunk is agent.composition.policy.trunk
+    assert all(tensor.isfinite().all() for tensor in agent.composition.tensors().values())
+
+
 @pytest.mark.parametrize("kind", ["discrete", "image", "dict"])
 def test_it_takes_all_kinds_of_observations(kind: str) -> None:
     observation_spaces = {
@@ -258,7 +267,9 @@ def test_it_takes_all_kinds_of_observations(kind: str) -> None:
 
 
 def test_it_comes_back_from_a_file(tmp_path: Any) -> None:
-    agent = ComposedAgent([PPO(**SMALL), RND(weight={"type": "linear", "start": 1.0, "end": 0.1}, features=8)])
+    network = {"type": MLP, "hidden_sizes": (8,)}
+    weight = {"type": "linear", "start": 1.0, "end": 0.1}
+    agent = ComposedAgent([PPO(**SMALL), RND(weight=weight, network=network, features=8)])
     agent.train("rl_framework/DeepSea-v0", 64, 2, environment_kwargs={"size": 4}, seed=0, progress_bar=False)
     agent.save_to_file(tmp_path / "agent.zip")
     loaded = load_agent(tmp_path / "agent.zip")

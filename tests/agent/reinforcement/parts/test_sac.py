@@ -1,13 +1,13 @@
-"""Soft actor-critic: its losses beside Stable-Baselines3's and by hand, whose gradients go where, and what it learns."""
+"""Soft actor-critic: its losses beside Stable-Baselines3's and by hand, whose gradients go where, what it learns."""
 
 import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 from gymnasium import spaces
-from stable_baselines3 import SAC as LibrarysSAC
 from tests.agent.reinforcement.parts.hand_made import ACTIONS, BOX, built, setup_of
 
 from rl_framework import ArgumentError
@@ -36,6 +36,11 @@ def transitions(observation_size=3, action_size=2, choices=0, seed=1):
         "terminated": random.random(ROWS) < 0.3,
     }
     return Batch({name: torch.as_tensor(value) for name, value in rows.items()})
+
+
+@torch.no_grad()
+def probabilities_of(policy, observations):
+    return policy.of_features(policy.trunk(observations)).log_probs[0].exp().tolist()
 
 
 def gradients(loss, module):
@@ -97,7 +102,7 @@ def give_librarys_weights(model, sac):
 def test_losses_and_gradients_are_the_librarys(monkeypatch, ent_coef):
     # In double precision, where only what is computed differently can differ.
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    model = LibrarysSAC(
+    model = stable_baselines3.SAC(
         "MlpPolicy", "Pendulum-v1", learning_rate=0.0, ent_coef=ent_coef, policy_kwargs={"net_arch": HIDDEN}, seed=3
     )
     model._setup_learn(1)
@@ -153,23 +158,18 @@ def test_discrete_losses_by_hand():
     sac.prepare(batch)
     losses = sac.loss(batch)
 
-    rewards, ended = batch["rewards"], batch["terminated"]
+    rewards, ended = batch["rewards"].tolist(), batch["terminated"].tolist()
     expected = {"critic": 0.0, "policy": 0.0, "ent_coef": 0.0}
     for row in range(ROWS):
         now, then = (batch[name][row : row + 1].float() for name in ("observations", "next_observations"))
-        probabilities, next_probabilities = (
-            sac.policy.of_features(sac.policy.trunk(seen)).log_probs[0].exp() for seen in (now, then)
-        )
-        values, next_values = sac.critics(now)[:, 0], sac.targets(then)[:, 0]
-        target = rewards[row].item()
+        values, next_values = sac.critics(now)[:, 0].detach().numpy(), sac.targets(then)[:, 0].numpy()
+        target = rewards[row]
         if not ended[row]:
-            target += 0.99 * sum(
-                p.item() * (next_values[:, a].min().item() - 0.5 * math.log(p))
-                for a, p in enumerate(next_probabilities)
-            )
-        expected["critic"] += sum(0.5 * (value[batch["actions"][row]].item() - target) ** 2 for value in values) / ROWS
-        for action, p in enumerate(probabilities.tolist()):
-            expected["policy"] += p * (0.5 * math.log(p) - values[:, action].min().item()) / ROWS
+            following = zip(probabilities_of(sac.policy, then), next_values.min(0), strict=True)
+            target += 0.99 * sum(p * (value - 0.5 * math.log(p)) for p, value in following)
+        expected["critic"] += sum(0.5 * (value[batch["actions"][row]] - target) ** 2 for value in values) / ROWS
+        for p, value in zip(probabilities_of(sac.policy, now), values.min(0), strict=True):
+            expected["policy"] += p * (0.5 * math.log(p) - value) / ROWS
             expected["ent_coef"] -= math.log(0.5) * p * math.log(p) / ROWS
     expected["ent_coef"] -= math.log(0.5) * 0.98 * math.log(3)
     assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected, rel=1e-5)
@@ -202,7 +202,7 @@ def test_no_loss_moves_what_another_one_trains(action_space):
     assert not any(parameter.requires_grad for parameter in sac.targets.parameters())
 
 
-def composition(parts, action_space=ACTIONS, optimizer=("adam", {})):
+def composition(parts, action_space=ACTIONS):
     settings = Settings({}, {"type": "adam", "eps": 1e-5}, 1e-3, None, False, False)
     return Composition(parts, settings, BOX, action_space, torch.device("cpu"), seed=0)
 
@@ -278,24 +278,23 @@ def test_what_it_cannot_do_is_refused():
 # What it learns
 
 
-def pendulum(seed, total_timesteps, hidden_sizes, batch_size):
+def pendulum(seed, total_timesteps, hidden_sizes, batch_size, learning_rate, n_eval_episodes):
     agent = ComposedAgent(
         [SAC(hidden_sizes=hidden_sizes), Replay(capacity=20_000, batch_size=batch_size)],
-        learning_rate=1e-3,
+        learning_rate=learning_rate,
         max_grad_norm=None,
         device="cpu",
     )
     agent.train("Pendulum-v1", total_timesteps=total_timesteps, seed=seed, progress_bar=False)
-    return agent, agent.evaluate("Pendulum-v1", n_eval_episodes=10, deterministic=True, seed=100).iqm
+    return agent.evaluate("Pendulum-v1", n_eval_episodes=n_eval_episodes, deterministic=True, seed=100)
 
 
 def test_learns_pendulum_some():
-    """At the start it gets about -1,200; standing still hanging about -1,500."""
-    _, result = pendulum(seed=0, total_timesteps=2_500, hidden_sizes=[64, 64], batch_size=128)
-    assert result > -600
+    """Measured: -190 to -320 with three seeds; before learning it gets -1,200 to -1,600."""
+    assert pendulum(0, 3_000, [64, 64], 128, 2e-3, n_eval_episodes=5).mean > -700
 
 
 @pytest.mark.slow
 def test_learns_pendulum():
-    results = [pendulum(seed, 10_000, [256, 256], 256)[1] for seed in range(3)]
+    results = [pendulum(seed, 10_000, [256, 256], 256, 1e-3, n_eval_episodes=20).mean for seed in range(3)]
     assert min(results) > -200, results

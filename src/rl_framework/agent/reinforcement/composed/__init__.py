@@ -1,1 +1,1 @@
-"""The trainer behind `ComposedAgent`: it collects, lets parts annotate, and takes one step on the sum of their losses."""
+"""The trainer behind `ComposedAgent`: it collects, lets parts annotate, and steps down the sum of their losses."""

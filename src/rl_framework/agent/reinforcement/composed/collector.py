@@ -130,8 +130,8 @@ class Collector:
             if taken is not None:
                 taken.add(given_array if acted is None else given_array[step.acted])
             if ended.any():
-                for slot in np.flatnonzero(ended):
-                    training.emit(EpisodeEnded.from_info(self.timesteps, int(slot), step.infos[slot]))
+                for index in np.flatnonzero(ended):
+                    training.emit(EpisodeEnded.from_info(self.timesteps, int(index), step.infos[index]))
             training.step(self.timesteps)
             if training.stop_reason is not None and step_index + 1 < n_steps:
                 return None

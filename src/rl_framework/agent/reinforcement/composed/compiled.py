@@ -142,13 +142,10 @@ class CompiledUpdate(Update):
             self._compile(batch)
         self._rate.fill_(self.optimizer.param_groups[0]["lr"])
         with torch.no_grad():
-            told, veto = self._compiled(
-                self._values, self._first, self._second, self._count, self._rate, batch.tensors
-            )
+            told, veto = self._compiled(self._values, self._first, self._second, self._count, self._rate, batch.tensors)
         batch.vetoed = self._vetoes and bool(veto)
         numbers = dict(zip(self._names, told.unbind(), strict=True))
         return {name: numbers[name] for name in self._names[:-1]} if batch.vetoed else numbers
-
 
     def _compile(self, batch: Batch) -> None:
         with torch.no_grad():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -16,6 +15,7 @@ from rl_framework.agent.network.policy import Policy
 from rl_framework.agent.network.trunk import Trunk
 from rl_framework.agent.reinforcement.composed.moments import ObservationNormaliser, RewardNormaliser
 from rl_framework.agent.reinforcement.composed.rollout import Rollout
+from rl_framework.agent.reinforcement.composed.settings import Settings
 from rl_framework.agent.reinforcement.composed.setup import Setup
 from rl_framework.agent.reinforcement.composed.update import Update
 from rl_framework.agent.reinforcement.parts.part import Part
@@ -23,19 +23,7 @@ from rl_framework.agent.reinforcement.schedules import to_schedule
 from rl_framework.errors import ArgumentError, PluginError
 from rl_framework.seeding import derive_seed, isolated_random_state
 
-__all__ = ["Composition", "Settings", "resolve_parts"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a composed agent was asked to be, besides its parts; see `ComposedAgent` for each of them."""
-
-    networks: Mapping[str, Any]
-    optimizer: Mapping[str, Any]
-    learning_rate: Any
-    max_grad_norm: float | None
-    normalize_observations: bool
-    normalize_rewards: bool
+__all__ = ["Composition", "check_together", "resolve_parts"]
 
 
 class Composition(nn.Module):
@@ -246,7 +234,7 @@ def _providers(wanted: frozenset[str]) -> str:
     names = []
     for name in registry.parts:
         try:
-            provided = getattr(registry.parts.get(name), "provides", frozenset())
+            provided: frozenset[str] = getattr(registry.parts.get(name), "provides", frozenset())
         except PluginError:  # somebody else's, which is no part of this mistake
             continue
         if provided & wanted:
@@ -280,7 +268,8 @@ def _normaliser(space: gymnasium.Space[Any]) -> ObservationNormaliser:
 
 def _reward_normaliser(parts: Sequence[Part]) -> RewardNormaliser:
     # Of whoever discounts; the defaults of all parts agree.
-    return RewardNormaliser(next((float(part.gamma) for part in parts if hasattr(part, "gamma")), 0.99))
+    discounts = [gamma for part in parts if isinstance(gamma := getattr(part, "gamma", None), float)]
+    return RewardNormaliser(discounts[0] if discounts else 0.99)
 
 
 def _optimizer(settings: Settings, rate: float, module: nn.Module) -> torch.optim.Optimizer:

@@ -119,4 +119,3 @@ class Setup:
             trunk: The trunk to build it on.
         """
         return self.network(name, lambda: ValueNetwork(self.trunk(trunk)))
-

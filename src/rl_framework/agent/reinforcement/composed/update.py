@@ -22,8 +22,8 @@ def sum_of_losses(parts: Mapping[str, Part], batch: Batch) -> tuple[Tensor, dict
         batch: Complete: every part has prepared it.
 
     Returns:
-        The sum, a tensor without axes, and each term and each reported number by "<part>_<term>_loss" ("<part>_loss" if both are the
-        same), or by its name.
+        The sum, a tensor without axes; and each term, as "<part>_<term>_loss" ("<part>_loss" if part and term have
+        one name), and each reported number, by its name.
     """
     total: Tensor | None = None
     told: dict[str, Tensor] = {}

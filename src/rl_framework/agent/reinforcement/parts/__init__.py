@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from rl_framework.agent.reinforcement.parts.sac import SAC
     from rl_framework.agent.reinforcement.parts.self_imitation import SelfImitation
 
-__all__ = ["A2C", "ICM", "PPO", "RND", "SAC", "Demonstration", "Entropy", "KLPenalty", "Part", "Replay", "SelfImitation"]
+__all__ = [
+    "A2C",
+    "ICM",
+    "PPO",
+    "RND",
+    "SAC",
+    "Demonstration",
+    "Entropy",
+    "KLPenalty",
+    "Part",
+    "Replay",
+    "SelfImitation",
+]
 
 _NAMES = {
     "A2C": ("a2c", "a2c"),

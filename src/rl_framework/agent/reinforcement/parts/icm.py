@@ -11,6 +11,7 @@ from rl_framework.agent.network.action_heads import build_action_head
 from rl_framework.agent.network.distributions import Gaussian, SquashedGaussian
 from rl_framework.agent.network.initialisation import initialise_orthogonally
 from rl_framework.agent.network.preprocessing import flat_size, joined, observation_encoder
+from rl_framework.agent.network.specification import describe_network, network_from_data
 from rl_framework.agent.reinforcement.composed.rollout import flattened, in_chunks
 from rl_framework.agent.reinforcement.parts.checks import check_fraction, check_number, check_positive_integer
 from rl_framework.agent.reinforcement.parts.part import Part
@@ -77,7 +78,12 @@ class ICM(Part):
         self.policy = setup.policy()
         self.trunk = setup.private_trunk("icm", self.network)
         if self.trunk.state_size:
-            raise ArgumentError("ICM(network)", self.network, "is recurrent, and here observations are judged singly")
+            raise ArgumentError(
+                "ICM(network)",
+                self.network,
+                "is recurrent, and here observations are judged one by one",
+                'Give it a network without state, such as ICM(network="mlp").',
+            )
         self._encode_actions, space = observation_encoder(setup.action_space)
         features = self.trunk.features_dim
         self.inverse = nn.Sequential(
@@ -118,6 +124,11 @@ class ICM(Part):
     def metrics(self) -> dict[str, float]:
         """Returns the mean of what was added to the rewards."""
         return {f"train/{name}": float(number) for name, number in self._told.items()}
+
+    def saved_arguments(self) -> dict[str, Any]:
+        """Returns the arguments, with names for classes of networks."""
+        network = network_from_data(describe_network(self.network, "ICM(network)"))
+        return self.arguments if network is None else {**self.arguments, "network": network}
 
     def _surprise(self, transitions: dict[str, Any]) -> Tensor:
         before, after = self.trunk(transitions["observations"]), self.trunk(transitions["next_observations"])

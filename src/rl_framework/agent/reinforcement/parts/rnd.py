@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from rl_framework.agent.network.initialisation import initialise_orthogonally
 from rl_framework.agent.network.preprocessing import is_visual, observation_encoder
-from rl_framework.agent.network.specification import build_network
+from rl_framework.agent.network.specification import build_network, describe_network, network_from_data
 from rl_framework.agent.reinforcement.composed.batch import rows_of
 from rl_framework.agent.reinforcement.composed.moments import ObservationNormaliser, RunningMoments
 from rl_framework.agent.reinforcement.composed.rollout import advantages_of, in_chunks
@@ -51,8 +51,7 @@ class RND(Part):
 
     Args:
         weight: What an intrinsic advantage counts, when an extrinsic one counts 1; a number or a schedule. The paper
-            has 1 and 2, which is 0.5 here (PPO normalises their sum). For a reward that is never found at random,
-            the weight matters little until then.
+            has 1 and 2, which is 0.5 here: `PPO` normalises their sum.
         gamma: Discount factor of intrinsic rewards. Paper: 0.99, with 0.999 for the extrinsic ones of `PPO`.
         gae_lambda: Trade-off of generalised advantage estimation for intrinsic rewards.
         network: How the random network and the first layers of the predictor are built, see `build_network`; None: as
@@ -187,11 +186,21 @@ class RND(Part):
             raise ValueError(f"the sums of intrinsic rewards are {discounted}")
         self._discounted = discounted
 
+    def saved_arguments(self) -> dict[str, Any]:
+        """Returns the arguments, with names for classes of networks."""
+        network = network_from_data(describe_network(self.network, "RND(network)"))
+        return self.arguments if network is None else {**self.arguments, "network": network}
+
     def _build_network(self, space: spaces.Box | spaces.Dict, further_layers: int) -> nn.Sequential:
         specification = _VECTOR_NETWORK if self.network is None and not is_visual(space) else self.network
         network = build_network(specification, space, "RND(network)")
         if getattr(network, "state_size", 0):
-            raise ArgumentError("RND(network)", self.network, "is recurrent, and here observations are judged singly")
+            raise ArgumentError(
+                "RND(network)",
+                self.network,
+                "is recurrent, and here observations are judged one by one",
+                'Give it a network without state, such as RND(network="mlp").',
+            )
         width: int = network.features_dim  # type: ignore[assignment]
         layers: list[nn.Module] = []
         for _ in range(further_layers):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,10 +67,11 @@ class TransitionStore:
         return {name: rows_of(value, chosen) for name, value in self._tensors.items()}
 
     def state(self) -> dict[str, Any]:
-        """Returns the rows that are there, and the counters: arrays, integers and a text by name."""
+        """Returns the rows that are there, and the counters: arrays and integers by name."""
         state: dict[str, Any] = {"size": self.size, "position": self.position, "seen": self.seen}
         if self.size:
-            state["paths"] = json.dumps([path for path, _ in leaves(self._tensors)])
+            paths = json.dumps([path for path, _ in leaves(self._tensors)])
+            state["paths"] = np.frombuffer(paths.encode(), np.uint8)
             for place, (_, leaf) in enumerate(leaves(self._tensors)):
                 state[f"rows/{place}"] = leaf[: self.size].cpu().numpy()
         return state
@@ -86,7 +88,8 @@ class TransitionStore:
         if not (0 <= size <= min(seen, self.capacity) and 0 <= position < self.capacity and (full or position == size)):
             raise ValueError(f"{size} of {seen} rows up to {position} do not fit into {self.capacity}")
         parts = {}
-        for place, path in enumerate(json.loads(str(state["paths"])) if size else ()):
+        paths = json.loads(np.asarray(state["paths"], np.uint8).tobytes()) if size else ()
+        for place, path in enumerate(paths):
             filled = torch.as_tensor(state[f"rows/{place}"])
             if len(filled) != size:
                 raise ValueError(f"there are {len(filled)} rows of {path} and not {size}")

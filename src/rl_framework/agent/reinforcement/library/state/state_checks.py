@@ -81,7 +81,9 @@ def check_learner_arrays(name: str, found: dict[str, NDArray[Any]], vec_env: Vec
     for key, array in found.items():
         shape, dtype = expected[key]
         # A normaliser makes floats of integers.
-        fits = array.dtype == dtype or (array.dtype.kind == "f" and np.isfinite(array).all())
+        fits = array.dtype == dtype or (
+            dtype.kind != "b" and array.dtype.kind == "f" and bool(np.isfinite(array).all())
+        )
         if array.shape != (vec_env.num_envs, *shape) or not fits:
             raise ValueError(f"{name} has shape {array.shape} and type {array.dtype}")
 

@@ -1,4 +1,4 @@
-"""Finding out when training begins whether the agent can be filmed when it ends."""
+"""Callbacks of an experiment: whether the agent can be filmed at the end, and how training ended."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 from rl_framework.report import Overlay
 from rl_framework.report.video import check_filmable
-from rl_framework.training import Callback, Training, TrainingStarted
+from rl_framework.training import Callback, Training, TrainingEnded, TrainingStarted
 
-__all__ = ["FilmCheck"]
+__all__ = ["Ending", "FilmCheck"]
 
 
 class FilmCheck(Callback):
@@ -26,3 +26,17 @@ class FilmCheck(Callback):
     def on_training_start(self, event: TrainingStarted, training: Training) -> None:
         """Raises what `check_filmable` raises."""
         check_filmable(training.agent, *self._arguments)
+
+
+class Ending(Callback):
+    """Notes how training ended: in a notebook, one that is interrupted returns as if it had not been.
+
+    Attributes:
+        was_interrupted: Whether somebody interrupted it.
+    """
+
+    was_interrupted = False
+
+    def on_training_end(self, event: TrainingEnded, training: Training) -> None:
+        """Takes note."""
+        self.was_interrupted = event.interrupted

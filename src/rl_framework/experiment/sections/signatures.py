@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pydantic import Field, create_model
 
-from rl_framework.experiment.sections import Section, Whole
+from rl_framework.experiment.sections.section import Section, Whole
 
 __all__ = [
     "NOT_DATA",
@@ -275,21 +275,22 @@ def _evaluated(hint: Any, names: _Names) -> Any:
         return _NotImported
 
 
-_ENTRY = re.compile(r"^ {4}(\w+)(?: \([^)]*\))?: (.*)$")
+_ENTRY = re.compile(r"^ {4}(\w+)(?: \([^)]*\))?: (.*)$|^:param (\w+): (.*)$")
 
 
 def descriptions(target: Callable[..., Any]) -> dict[str, str]:
-    """Returns what a docstring in Google's style says of each argument and attribute."""
+    """Returns what a docstring, in Google's style or Sphinx's, says of each argument and attribute."""
     found: dict[str, str] = {}
     current, inside = "", False
     for line in inspect.cleandoc(target.__doc__ or "").splitlines():
-        if line in ("Args:", "Attributes:"):
+        entry = _ENTRY.match(line)
+        if entry is not None and (inside or entry[3]):
+            current, text = (entry[3], entry[4]) if entry[3] else (entry[1], entry[2])
+            found.setdefault(current, text)
+        elif line in ("Args:", "Attributes:"):
             inside = True
         elif line.strip() and not line.startswith(" "):
             inside, current = False, ""
-        elif inside and (entry := _ENTRY.match(line)):
-            current = entry[1]
-            found.setdefault(current, entry[2])
-        elif inside and current and line.strip():
+        elif current and line.strip():
             found[current] = f"{found[current]} {line.strip()}"
     return found

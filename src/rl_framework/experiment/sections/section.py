@@ -19,20 +19,37 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from rl_framework.errors import ConfigurationProblem, shorten
-from rl_framework.experiment.documents import Document, Key
-from rl_framework.experiment.variables import is_secret
+from rl_framework.experiment.reading.documents import Document, Key
+from rl_framework.experiment.reading.variables import is_secret
 from rl_framework.secrecy import redact
 
-__all__ = ["Count", "Section", "Whole", "as_data", "complaint", "complaints", "problems_of", "unknown_key"]
+__all__ = [
+    "Count",
+    "Section",
+    "Whole",
+    "as_data",
+    "as_whole",
+    "complaint",
+    "complaints",
+    "problems_of",
+    "unknown_key",
+    "whole",
+]
 
 
-def _as_whole(value: Any) -> Any:
-    # 1e6 is how people write a million.
+def as_whole(value: Any) -> Any:
+    """Makes an integer of a number that is one: 1e6 is how people write a million."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_as_whole)]
-Count = Annotated[int, BeforeValidator(_as_whole), Field(ge=1)]
+def whole(**limits: Any) -> Any:
+    """Returns the type of integers within limits (`ge=1`), which may be written as 1e6."""
+    # In this order, so that the limits are in the JSON Schema.
+    return Annotated[int, Field(**limits), BeforeValidator(as_whole)]
+
+
+Whole = Annotated[int, BeforeValidator(as_whole)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(as_whole)]
 
 
 class Section(BaseModel):
@@ -59,12 +76,26 @@ class Section(BaseModel):
             data = {key: value for key, value in data.items() if key in known}
         try:
             section = handler(data)
+            found += section.further_complaints(info)
         except ValidationError as error:
-            raise ValidationError.from_exception_data(cls.__name__, [*found, *complaints(error)]) from None
-        found += section.further_complaints(info)
+            found += complaints(error)
+            found += cls._complaints_without({each["loc"][0] for each in found if each.get("loc")}, data, handler, info)
         if found:
             raise ValidationError.from_exception_data(cls.__name__, found)
         return section
+
+    @classmethod
+    def _complaints_without(
+        cls, wrong: set[int | str], data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Iterable[InitErrorDetails]:
+        """Returns what would still be wrong if the keys that are wrong had been left out."""
+        if not isinstance(data, Mapping):
+            return []
+        try:
+            section = handler({key: value for key, value in data.items() if key not in wrong})
+        except ValidationError:
+            return []
+        return [each for each in section.further_complaints(info) if each.get("loc", ("",))[0] not in wrong]
 
     def further_complaints(self, info: ValidationInfo) -> Iterable[InitErrorDetails]:
         """Returns what is wrong though every value alone is right."""
@@ -144,7 +175,10 @@ _WORDS: dict[str, str] = {
 def _in_words(kind: str, details: Mapping[str, Any]) -> str:
     if kind not in _WORDS:
         return str(details["msg"])
-    message = _WORDS[kind].format(**details.get("ctx", {}))
+    limits = {
+        name: f"{value:g}" if isinstance(value, float) else value for name, value in details.get("ctx", {}).items()
+    }
+    message = _WORDS[kind].format(**limits)
     if kind == "missing" or is_secret(next(reversed(details["loc"]), "")):
         return message
     return redact(f"{message}, and is {shorten(details['input'])}")

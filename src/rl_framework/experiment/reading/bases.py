@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rl_framework.errors import ConfigurationError, RLFrameworkError
-from rl_framework.experiment.documents import Document, Key, from_data, read_file
-from rl_framework.experiment.kinds import without_argument
+from rl_framework.experiment.reading.documents import Document, Key, from_data, read_file
+from rl_framework.experiment.sections.kinds import without_argument
 
 __all__ = ["BASE", "merged", "with_bases"]
 

@@ -13,9 +13,9 @@ from pydantic_core import InitErrorDetails, core_schema
 
 from rl_framework import registry
 from rl_framework.errors import ArgumentError, RLFrameworkError, UnknownNameError
-from rl_framework.experiment.documents import Key
-from rl_framework.experiment.sections import Section, as_data, complaint
-from rl_framework.experiment.signatures import Parameter, as_arguments, parameters_of, section_of
+from rl_framework.experiment.reading.documents import Key
+from rl_framework.experiment.sections.section import Section, as_data, complaint
+from rl_framework.experiment.sections.signatures import Parameter, as_arguments, parameters_of, section_of
 
 __all__ = ["ROLE_MARK", "Kind", "KindOf", "Role", "key_in", "without_argument"]
 

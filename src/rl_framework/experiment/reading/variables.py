@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from rl_framework.errors import ConfigurationError, ConfigurationProblem
-from rl_framework.experiment.documents import Document, Key, dotted
+from rl_framework.experiment.reading.documents import Document, Key, dotted
 from rl_framework.secrecy import remember_secret
 
 __all__ = ["check_secrets", "is_secret", "with_secrets"]

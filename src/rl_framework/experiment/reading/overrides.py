@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rl_framework.errors import ConfigurationError, ConfigurationProblem
-from rl_framework.experiment.documents import Document, Key, Place, dotted, parse
+from rl_framework.experiment.reading.documents import Document, Key, Place, dotted, parse
 
 __all__ = ["Override", "apply_overrides", "parse_key", "read_overrides"]
 

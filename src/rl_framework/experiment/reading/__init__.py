@@ -1,0 +1,1 @@
+"""From files and overrides to plain data that knows where it was written."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rl_framework
 from rl_framework import registry
+from rl_framework.environment import known_environments
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -92,3 +95,31 @@ def test_the_part_of_the_tutorial_fits_a_screen_and_finds_the_treasure(
     assert returns["curious"] > 0.9
     assert returns["alone"] < 0.1
     assert rl_framework.load_agent("curious.zip").num_timesteps >= 60_000
+
+
+@pytest.mark.skipif(not all(map(find_spec, ("Box2D", "ale_py", "cv2"))), reason="the extras are not installed")
+def test_the_page_on_environments_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.wrappers, "_entries", dict(registry.wrappers._entries))
+    names: dict[str, Any] = {}
+    for code in _code("environments.md"):
+        exec(compile(code, "environments.md", "exec"), names)
+    assert names["loaded"].wrappers == [{"type": "sticky_actions"}, {"type": "frame_stack", "stack_size": 4}]
+    assert len(names["result"].returns) == 2
+    assert names["atari"] == ["atari", {"type": "frame_stack", "stack_size": 4}]
+    assert names["observation"].shape == (4, 4)
+    assert names["action"] in (0, 1)
+    assert names["source"] == "ALE/Pong-v5"
+    assert "gymnasium" in names["installed"]
+    assert not {"isaac", "omniverse"} & set(names["installed"])
+
+
+def test_the_page_on_environments_names_every_family_and_wrapper() -> None:
+    page = (DOCS / "environments.md").read_text()
+    families = {family.name: family for family in known_environments()}
+    rows = dict(re.findall(r"^\| `(\w+)` \| (`[\w-]+`|none) \| `", page, flags=re.MULTILINE))
+    assert {name: None if extra == "none" else extra.strip("`") for name, extra in rows.items()} == {
+        name: family.extra for name, family in families.items()
+    }
+    table = page.partition("| name | arguments |")[2].partition("\n\n")[0]
+    ours = {entry.name for entry in registry.wrappers.describe() if entry.origin == "rl_framework"}
+    assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == ours

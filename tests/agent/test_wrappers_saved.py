@@ -21,13 +21,14 @@ from rl_framework import (
     ImitationAgent,
     LocalConnector,
     MultiAgent,
-    OfflineAgent,
     StableBaselinesAgent,
     load_agent,
     record_video,
     registry,
     reproduce,
 )
+from rl_framework.agent.reinforcement import ComposedAgent
+from rl_framework.agent.reinforcement.parts import PPO
 from rl_framework.bundle import read_bundle, write_bundle
 from rl_framework.environment import standard_wrappers, wrap_environment
 from rl_framework.errors import SpaceMismatchError
@@ -150,7 +151,7 @@ EXACT = {
     ),
     "an environment for each episode": Case("a2c", arguments={"wrappers": WRAPPERS, "fresh_environments": True}),
     "rewards": Case(
-        "sac", "Pendulum-v1", arguments={"wrappers": [{"type": "reward_scale", "scale": 0.1}, "reward_clip"]}
+        "a2c", "Pendulum-v1", arguments={"wrappers": [{"type": "reward_scale", "scale": 0.1}, "reward_clip"]}
     ),
 }
 OPTIONAL = {
@@ -160,8 +161,8 @@ OPTIONAL = {
             "PongNoFrameskip-v4",
             IMAGES,
             arguments={"wrappers": ["sticky_actions", "atari", {"type": "frame_stack", "stack_size": 4}]},
-            total=60,
-            every=20,
+            total=40,
+            every=16,
         ),
         ("ale_py", "cv2"),
     ),
@@ -211,7 +212,7 @@ def test_sticky_actions_inside_the_emulator_begin_new_episodes(tmp_path, caplog)
 
 def test_a_run_is_reproduced_in_its_wrappers(tmp_path):
     agent = train(make(), seed=0, wrappers=WRAPPERS)
-    assert reproduce(agent.save_to_file(tmp_path / "agent.zip")).identical
+    assert reproduce(agent.save_to_file(tmp_path / "agent.zip")).equal
 
 
 def test_what_is_uploaded_comes_back_with_them(agent, tmp_path):
@@ -239,7 +240,7 @@ def _two_places(env):
 @installed("imitation")
 def test_imitation_agents_with_and_without_environments(tmp_path):
     expert = train(make(), seed=0, wrappers=WRAPPERS)
-    episodes = EpisodeSequence.collect(expert, "CartPole-v1", 4, seed=0)
+    episodes = EpisodeSequence.collect(expert, "CartPole-v1", 5, seed=0)
     for environments in (None, "CartPole-v1"):
         agent = ImitationAgent("bc")
         agent.train(episodes, environments, 60, wrappers=WRAPPERS, seed=0, progress_bar=False)
@@ -251,15 +252,11 @@ def test_imitation_agents_with_and_without_environments(tmp_path):
     assert further.evaluate("CartPole-v1", 2, seed=0).lengths.tolist() == [7, 7]
 
 
-@installed("d3rlpy")
-def test_offline_agents(tmp_path):
-    stacked = [{"type": "flatten_observation"}, LIMIT]
-    episodes = EpisodeSequence.collect(None, "CartPole-v1", 6, seed=0, wrappers=stacked)
-    agent = OfflineAgent("discrete_bc", {"batch_size": 8})
-    agent.train(episodes, None, 16, wrappers=stacked, seed=0, progress_bar=False)
+def test_composed_agents(tmp_path):
+    agent = train(ComposedAgent([PPO(n_steps=16, batch_size=8, n_epochs=1)]), seed=0, wrappers=WRAPPERS)
     loaded = load_agent(agent.save_to_file(tmp_path / "agent.zip"))
-    assert loaded.wrappers == stacked
-    assert loaded.evaluate("CartPole-v1", 2, seed=0).lengths.max() <= 7
+    assert loaded.wrappers == WRAPPERS
+    assert loaded.evaluate("CartPole-v1", 2, seed=0).lengths.tolist() == [7, 7]
 
 
 def test_agents_of_one_of_several_groups_are_refused(agent):
@@ -278,14 +275,13 @@ def test_vectorized_environments_are_refused(agent):
 def test_pong_with_the_standard_wrappers(tmp_path):
     wrappers = standard_wrappers("ALE/Pong-v5")
     agent = train(
-        StableBaselinesAgent("ppo", {"n_steps": 8, "batch_size": 8, "n_epochs": 1}), "ALE/Pong-v5", 16,
+        StableBaselinesAgent("ppo", {"n_steps": 8, "batch_size": 8, "n_epochs": 1, **IMAGES}), "ALE/Pong-v5", 16,
         n_environments=2, wrappers=wrappers, seed=0,
     )  # fmt: skip
     assert type(agent.algorithm.policy).__name__ == "ActorCriticCnnPolicy"
     loaded = load_agent(agent.save_to_file(tmp_path / "agent.zip"))
     raw = {"max_num_frames_per_episode": 80}
-    result = loaded.evaluate("ALE/Pong-v5", 1, seed=0, environment_kwargs=raw)
-    assert result.returns.tolist() == agent.evaluate("ALE/Pong-v5", 1, seed=0, environment_kwargs=raw).returns.tolist()
+    assert loaded.evaluate("ALE/Pong-v5", 1, seed=0, environment_kwargs=raw).lengths.max() <= 20
     environment = loaded.wrap(gymnasium.make("ALE/Pong-v5"))
     assert loaded.choose_action(environment.reset(seed=0)[0]) in environment.action_space
 

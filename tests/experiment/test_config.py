@@ -50,7 +50,7 @@ environment:
   wrappers: [{type: time_limit, max_episode_step: 3}]
 training: {total_timesteps: 0.5, checkpoint_every: often}
 evaluation: {deterministic: 1}
-video: {overlay: {show: [retrun], text_size: 3}}
+video: {overlay: {show: [rewrd], text_size: 3}}
 connectors:
   - type: tensorbord
   - {type: huggingface, repository_id: me}
@@ -282,7 +282,7 @@ def test_an_adapter_of_another_package_is_an_environment(monkeypatch: pytest.Mon
     registry.register_environment_adapter("corridor", Corridor)
     config = load_config({**BASIC, "environment": {"type": "corridor", "arguments": {"length": 5}}})
     assert config.environment is not None
-    assert "does not take them" in changed("environment={type: corridor, arguments: {lenght: 5}}")
+    assert "does not take them" in changed("environment={type: corridor, arguments: {lngth: 5}}")
 
 
 # Secrets

@@ -46,6 +46,12 @@ def same_weights(one: Run, other: Run) -> bool:
     return all(np.array_equal(a[name], b[name]) for name in a)
 
 
+@pytest.fixture(autouse=True)
+def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One learning curve is enough, that of `finished`: to draw it takes as long as to train for it."""
+    monkeypatch.setattr("rl_framework.connector.local.plot_learning_curve", lambda *_: None)
+
+
 class Gone(Exception):  # noqa: N818
     """A machine that goes away."""
 

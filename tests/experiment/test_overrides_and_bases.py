@@ -78,7 +78,7 @@ def test_wrong_overrides_are_told(override: str, said: str) -> None:
 
 def test_an_unknown_key_of_an_override_is_told_with_the_near_one() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        load_config(BASIC, ["training.total_timestep=1", "agent.parameters.n_stps=8", "seed=-1", "trainin.x=1"])
+        load_config(BASIC, ["training.total_timestep=1", "agent.parameters.n_stps=8", "seed=-1", "trainn.x=1"])
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
     assert all(line.startswith("override: ") for line in lines)

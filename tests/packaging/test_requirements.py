@@ -108,8 +108,9 @@ def test_lock_meets_every_declared_requirement(lock: dict[str, Any], pyproject: 
     for text in declared:
         requirement = Requirement(text)
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), text
-    for name, constraint in groups_of(pyproject).items():
-        if isinstance(constraint, str) and constraint != "*":
+    for name, table in groups_of(pyproject).items():
+        constraint = table.get("version", "*") if isinstance(table, dict) else table
+        if constraint != "*":
             specifier = SpecifierSet(constraint if constraint[0] in "<>=~!" else f"=={constraint}")
             assert specifier.contains(versions[name]), name
     assert lock["metadata"]["python-versions"] == project["requires-python"]
@@ -179,6 +180,13 @@ def test_lock_has_one_version_of_each_package(lock: dict[str, Any], machine: dic
     assert {name: found for name, found in versions.items() if len(found) > 1} == {}
 
 
+def test_no_two_packages_of_the_lock_hold_the_same_modules(lock: dict[str, Any]) -> None:
+    """Installed beside each other they overwrite each other, and pip says nothing."""
+    locked = {package["name"] for package in lock["package"]}
+    assert not locked & {"pygame-ce", "opencv-python", "opencv-contrib-python", "box2d-py"}
+    assert locked >= {"pygame", "opencv-python-headless", "box2d"}
+
+
 def test_torch_is_locked_to_the_version_that_is_tested(lock: dict[str, Any]) -> None:
     assert [package["version"] for package in lock["package"] if package["name"] == "torch"] == ["2.13.0"]
 
@@ -211,4 +219,7 @@ def test_ranges_of_the_extras_are_repeated_exactly(pyproject: dict[str, Any]) ->
     """Poetry resolves everything twice for each package whose range differs between an extra and a group."""
     group = pyproject["tool"]["poetry"]["group"]["extras"]["dependencies"]
     for requirement in map(Requirement, chain.from_iterable(pyproject["project"]["optional-dependencies"].values())):
-        assert SpecifierSet(group[requirement.name]) == requirement.specifier, requirement.name
+        repeated = group[requirement.name]
+        version, markers = (repeated, None) if isinstance(repeated, str) else (repeated["version"], repeated["markers"])
+        assert SpecifierSet(version) == requirement.specifier, requirement.name
+        assert (Marker(markers) if markers else None) == requirement.marker, requirement.name

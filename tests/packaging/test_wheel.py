@@ -22,7 +22,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = list(PROJECT["optional-dependencies"])
 
 # What the packages of each extra are imported as, where that is not their name with underscores.
-IMPORTED_AS = {"grpcio": "grpc", "pillow": "PIL", "scikit-learn": "sklearn"}
+IMPORTED_AS = {
+    "box2d": "Box2D",
+    "google-api-python-client": "googleapiclient",
+    "google-auth": "google.auth",
+    "grpcio": "grpc",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+    "universal-pathlib": "upath",
+}
 
 # Every public name resolves with the dependencies of the core alone.
 RESOLVE_PUBLIC_NAMES = """
@@ -203,7 +212,8 @@ def test_wheel_works_in_a_clean_environment(wheel: Path, clean_python: Path, tmp
     wanted = f"rl-framework[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
     run(*pip, "install", "--quiet", "--constraint", constraints, wanted, directory=tmp_path)
     assert "No broken requirements" in run(*pip, "check", directory=tmp_path)
-    names = [Requirement(text).name for text in PROJECT["optional-dependencies"].get(extra, [])]
+    requirements = [Requirement(text) for text in PROJECT["optional-dependencies"].get(extra, [])]
+    names = [each.name for each in requirements if each.marker is None or each.marker.evaluate()]
     modules = ", ".join(IMPORTED_AS.get(name, name.replace("-", "_")) for name in names) or "rl_framework"
     run(clean_python, "-c", f"import {modules}", directory=tmp_path)
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from tests.servers.hub import Fault
@@ -131,7 +132,7 @@ def loopback_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackS3]:
         }.items():
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("AWS_PROFILE", raising=False)
-        import boto3
-
-        boto3.session.Session().client("s3").create_bucket(Bucket=BUCKET)
+        made = Request(f"{server.url}/{BUCKET}", method="PUT", headers={"Authorization": f"Credential={KEY}/x/s3/x"})
+        urlopen(made).close()
+        server.requests.clear()
         yield server

@@ -43,7 +43,7 @@ def _large(size: int = 5 * MIB) -> tuple[Path, bytes, str]:
 
 def test_folders_are_made_and_found_again(drive: LoopbackDrive) -> None:
     store = _store()
-    assert store.list(FOLDER) == {}
+    assert store.files_in(FOLDER) == {}
     with pytest.raises(MissingError, match="no folder experiments"):
         store.read(f"{FOLDER}/a", 10)
     assert drive.stored == {}  # looking makes nothing
@@ -52,7 +52,7 @@ def test_folders_are_made_and_found_again(drive: LoopbackDrive) -> None:
     _store().write(f"{FOLDER}/empty", b"")
     assert drive.contents == {f"{FOLDER}/a": b"two", f"{FOLDER}/empty": b""}
     assert len(drive.stored) == 4
-    assert _store().list(FOLDER) == {"a": 3, "empty": 0}
+    assert _store().files_in(FOLDER) == {"a": 3, "empty": 0}
     assert [_store().read(f"{FOLDER}/{name}", 10) for name in ("a", "empty")] == [b"two", b""]
     assert _store().read(f"{FOLDER}/a", 1) == b"t"
 
@@ -64,7 +64,7 @@ def test_several_of_one_name(drive: LoopbackDrive, caplog: pytest.LogCaptureFixt
     drive.add("a", newer.id, b"in another folder")
     store = _store("gdrive://run")
     assert store.read("run/a", 20) == b"new"
-    assert store.list("run") == {"a": 3}
+    assert store.files_in("run") == {"a": 3}
     store.write("run/a", b"newest")
     assert sorted(each.content for each in drive.stored.values()) == [b"", b"", b"in another folder", b"newest", b"old"]
     assert "2 folders run" in caplog.text
@@ -154,7 +154,7 @@ def test_a_login_that_was_withdrawn(drive: LoopbackDrive) -> None:
     with pytest.raises(
         StoreError, match=r"invalid_grant.*expired or was withdrawn.*GOOGLE_APPLICATION_CREDENTIALS"
     ) as caught:
-        _store().list("a")
+        _store().files_in("a")
     assert (caught.value.status_code, caught.value.transient) == (401, False)
 
 
@@ -192,7 +192,7 @@ def test_the_token_of_a_user(drive: LoopbackDrive, monkeypatch: pytest.MonkeyPat
     _store(credentials=Credentials(drive.token)).write("a", b"one")
     drive.expire()
     with pytest.raises(StoreError, match="expired or was withdrawn") as caught:
-        _store(credentials=Credentials("ya29.what-was-valid-yesterday")).list("")
+        _store(credentials=Credentials("ya29.what-was-valid-yesterday")).files_in("")
     assert "yesterday" not in str(caught.value)
 
 

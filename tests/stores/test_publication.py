@@ -43,7 +43,7 @@ def _read(place: Place, *names: str) -> dict[str, str]:
 
 
 def _all(place: Place) -> list[str]:
-    return sorted(place.store.list(place.folder))
+    return sorted(place.store.files_in(place.folder))
 
 
 def test_published_and_read(place: Place) -> None:
@@ -226,7 +226,7 @@ def test_a_mounted_folder_that_is_away_for_a_while(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(FolderStore, "_list", away)
     with pytest.raises(StoreError) as caught:
-        store.list("store")
+        store.files_in("store")
     assert caught.value.transient
 
 

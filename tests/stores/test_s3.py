@@ -64,12 +64,12 @@ def test_a_large_file_goes_on_where_it_was_cut(server: LoopbackS3) -> None:
     with pytest.raises(StoreError) as caught:
         _store().upload(path, "run/large.bin", sha256)
     assert caught.value.transient
-    assert _store().list("run") == {}
+    assert _store().files_in("run") == {}
     server.requests.clear()
     store = _store()  # as another process would
     store.upload(path, "run/large.bin", sha256)
     assert _n_parts(server) == 2
-    assert store.list("run") == {"large.bin": 18 * MIB}
+    assert store.files_in("run") == {"large.bin": 18 * MIB}
     assert _sha256(store, "run/large.bin") == sha256
 
 
@@ -129,7 +129,7 @@ def test_what_the_service_asks_for_is_honoured(server: LoopbackS3) -> None:
 
 def test_keys_that_are_wrong(server: LoopbackS3) -> None:
     server.key = "AKIAANOTHER000000000"
-    for action in (lambda: _store().list("run"), lambda: _store().write("run/a", b"a")):
+    for action in (lambda: _store().files_in("run"), lambda: _store().write("run/a", b"a")):
         with pytest.raises(StoreError, match="AWS_ACCESS_KEY_ID") as caught:
             action()
         assert (caught.value.status_code, caught.value.transient) == (403, False)
@@ -140,15 +140,15 @@ def test_keys_in_options(server: LoopbackS3, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(StoreError, match="AWS_ACCESS_KEY_ID") as caught:
-        _store().list("run")
+        _store().files_in("run")
     assert caught.value.status_code == 401
-    assert _store(key=server.key, secret=SECRET).list("run") == {}
+    assert _store(key=server.key, secret=SECRET).files_in("run") == {}
 
 
 def test_a_bucket_that_is_not_there(server: LoopbackS3) -> None:
     # Not as an empty folder would be: a training would begin anew instead of going on.
     store = open_store(parse_address("s3://another/run"))
-    for action in (lambda: store.list("run"), lambda: store.read("run/a", 1), lambda: store.write("run/a", b"a")):
+    for action in (lambda: store.files_in("run"), lambda: store.read("run/a", 1), lambda: store.write("run/a", b"a")):
         with pytest.raises(StoreError, match=r"s3://another.*no such bucket"):
             action()
 

@@ -48,7 +48,7 @@ from rl_framework.bundle.archive import (
 )
 from rl_framework.bundle.arrays import check_arrays, read_arrays
 from rl_framework.errors import ArgumentError, BundleError
-from rl_framework.stores import copy_of_file, is_published, parse_address, refuse_address, temporary_copies
+from rl_framework.stores import copy_of_file, is_address, is_published, parse_address, refuse_address, temporary_copies
 from rl_framework.whole_file import written_whole
 
 if TYPE_CHECKING:
@@ -198,9 +198,12 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         with temporary_copies() as folder:
             copy = copy_of_file(path, folder)
             try:
-                return read_bundle(copy)
+                bundle = read_bundle(copy)
             except BundleError as error:
                 raise BundleError(f"{parse_address(path)}: {error}") from error
+        if not is_address(path):
+            bundle.path = Path(path)  # where it can be found again
+        return bundle
     path = Path(path)
     with _explained(path):
         # Opening a named pipe would wait for ever.

@@ -92,11 +92,14 @@ def gymnasium_errors(source: str | EnvSpec, argument: str) -> Iterator[None]:
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise EnvironmentSourceError(argument, source, f"a package that it needs is missing: {error}") from error
     except gymnasium.error.UnregisteredEnv as error:
+        near = _did_you_mean(source)
+        # Gymnasium's own guess knows the name alone.
+        problem = str(error).partition(" Did you mean")[0] if near else str(error)
         raise EnvironmentSourceError(
             argument,
             source,
-            f"gymnasium does not know this id: {error}",
-            f"{_did_you_mean(source)}Import the package that registers it before this call, or give a factory.",
+            f"gymnasium does not know this id: {problem}",
+            f"{near}Import the package that registers it before this call, or give a factory.",
         ) from error
     except (gymnasium.error.Error, TypeError) as error:
         raise EnvironmentSourceError(argument, source, f"gymnasium could not make it: {error}") from error

@@ -161,6 +161,7 @@ class EpisodeSequence(Exchange):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> EpisodeSequence:
         """Opens a data set that `save` wrote; as `from_dataset`, which opens those of the imitation library too."""
+        refuse_address(path, "path", "Open it with from_dataset(address).")
         return cls.from_storage(open_data_set(Path(path)))
 
     @classmethod

@@ -233,6 +233,24 @@ class ExperimentConfig(Section):
         if self.training.evaluate_every is not None and not can_evaluate:
             yield complaint("needs an environment to evaluate in", ("training", "evaluate_every"))
 
+    def train_arguments(self) -> dict[str, Any]:
+        """Returns the arguments of `train` that the configuration says in so many words."""
+        environment = self.environment or EnvironmentConfig.model_construct()
+        wrappers = [wrapper.to_data() for wrapper in environment.wrappers or ()]
+        return {
+            "total_timesteps": self.training.total_timesteps,
+            "seed": self.seed,
+            "progress_bar": self.training.progress_bar,
+            "checkpoint_every": self.training.timesteps_between_checkpoints,
+            "keep_last": self.training.keep_last,
+            "evaluate_every": self.training.evaluate_every,
+            "n_eval_episodes": self.training.n_eval_episodes,
+            "n_environments": environment.n_environments,
+            "vectorization": environment.vectorization,
+            "fresh_environments": environment.fresh_environments,
+            "wrappers": wrappers or None,
+        }
+
 
 def load_config(
     source: str | Path | Mapping[str, Any], overrides: Iterable[str] = (), *, injected: Collection[str] = ()

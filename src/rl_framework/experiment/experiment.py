@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rl_framework.errors import ArgumentError, ConnectorError, RecordingError
 from rl_framework.experiment.collaborators import Collaborators
-from rl_framework.experiment.config import EnvironmentConfig, ExperimentConfig, load_config
+from rl_framework.experiment.config import ExperimentConfig, load_config
 from rl_framework.experiment.environments import filmable
 from rl_framework.experiment.folders import (
     AGENT,
@@ -18,9 +18,8 @@ from rl_framework.experiment.folders import (
     CONFIG,
     RESULTS,
     VIDEOS,
-    new_folder,
+    begin_run,
     remove_unused,
-    write_config,
     write_json,
 )
 from rl_framework.experiment.resolution import check_device, resolved, with_seed
@@ -278,9 +277,9 @@ class Experiment:
                     self._of_seed(seed).run(resume)
             self._summarise()
             return Run.open(folder)
-        if resume and self.folder is not None and self._is_finished():
+        if resume and self._is_finished():
             logger.info("%s is finished", self.folder)
-            return Run.open(self.folder)
+            return Run.open(self._folder())
         self.train(resume)
         run = Run.open(self._folder())
         if self._was_interrupted:
@@ -326,78 +325,44 @@ class Experiment:
     def _in_folder(self, resume: bool) -> Iterator[Path]:
         """Gives the folder of the run; a new one goes away again if nothing begins in it."""
         self.build()
-        is_new = self._begin(resume)
-        folder = self._folder()
-        try:
-            yield folder
-        except Exception:
-            if is_new and remove_unused(folder):
-                self.folder = None
-            raise
-
-    def _begin(self, resume: bool) -> bool:
-        """Makes the folder of the run, or sees to it that the one that there is may be used.
-
-        Returns:
-            Whether it is new.
-        """
-        if self.folder is None and resume:
-            remedy = "Run.open(folder).experiment().train(resume=True) goes on with a run."
-            raise ArgumentError("resume", True, "this experiment has no run to go on with", remedy)
-        if self.folder is None:
-            assert self.config.name is not None  # resolved
-            self.folder = new_folder(self.config.run_directory, self.config.name)
-        path = self.folder / CONFIG
-        is_new = not path.exists()
-        if not is_new and not resume:
-            remedy = "Go on with train(resume=True), or make another Experiment, which gets a folder of its own."
-            raise ArgumentError("resume", False, f"{self.folder} holds a run already", remedy)
         names = ", ".join(sorted(self._with.given))
         note = f"But for what was given in Python, which this file does not hold: {names}." if names else ""
-        if is_new or Run.open(self.folder).settings != self.config.to_data():
-            write_config(path, self.config.to_data(), note, keep_earlier=True)
-        return is_new
+        self.folder, is_new = begin_run(self.folder, self.config.to_data(), resume, note)
+        try:
+            yield self.folder
+        except Exception:
+            if is_new and remove_unused(self.folder):
+                self.folder = None
+            raise
 
     def _train(self, folder: Path, resume: bool) -> None:
         from rl_framework.agent import ILAgent
         from rl_framework.bundle.checkpoint import list_checkpoints
 
         source, arguments = self._with.source()
-        asked = self.config.training
-        environment = self.config.environment or EnvironmentConfig.model_construct()
         checkpoints = folder / CHECKPOINTS
+        local, *others = self._with.connectors(folder)
         checks, films = self._with.film_crew(folder)
         ending = Ending()
         if resume and not list_checkpoints(checkpoints):
-            self._with.connectors(folder)[0].discard_after(0)  # of an attempt that ended before its first checkpoint
+            local.discard_after(0)  # of an attempt that ended before its first checkpoint
         more: dict[str, Any] = {}
         if isinstance(self.agent, ILAgent):
             more = dict(zip(("episode_sequence", "validation_episode_sequence"), self._with.episodes(), strict=True))
         self.agent.train(
             training_environments=source,
-            total_timesteps=asked.total_timesteps,
-            n_environments=environment.n_environments,
             environment_kwargs=arguments,
-            connector=[*checks, *self._with.connectors(self._folder())],
+            evaluation_environment=self._with.given.get("evaluation_environment"),
+            connector=[*checks, local, *others],
             callbacks=[*self._callbacks, *films, ending],
-            seed=self.config.seed,
-            progress_bar=asked.progress_bar,
-            checkpoint_every=asked.timesteps_between_checkpoints,
             checkpoint_directory=checkpoints,
             resume_from=checkpoints if resume else None,
-            evaluate_every=asked.evaluate_every,
-            keep_last=asked.keep_last,
-            evaluation_environment=self._with.given.get("evaluation_environment"),
-            n_eval_episodes=asked.n_eval_episodes,
-            vectorization=environment.vectorization,
-            fresh_environments=environment.fresh_environments,
-            wrappers=[wrapper.to_data() for wrapper in environment.wrappers or ()] or None,
+            **self.config.train_arguments(),
             **more,
         )
-
         self._was_interrupted = ending.was_interrupted
         if not self._was_interrupted:
-            self._with.connectors(folder)[0].upload(self.agent)
+            local.upload(self.agent)
 
     def _is_trained(self, folder: Path) -> bool:
         """Tells whether a run that kept no checkpoints is at its end.
@@ -416,7 +381,9 @@ class Experiment:
         return True
 
     def _is_finished(self) -> bool:
-        run = Run(self._folder())
+        if self.folder is None or not (self.folder / CONFIG).is_file():
+            return False
+        run = Run(self.folder)
         return run.status == "finished" and run.timestep >= self.config.training.total_timesteps
 
     def _folder(self) -> Path:

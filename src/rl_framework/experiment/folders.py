@@ -12,7 +12,7 @@ import yaml
 
 import rl_framework
 from rl_framework.errors import ArgumentError
-from rl_framework.experiment.reading.documents import implicit_resolvers
+from rl_framework.experiment.reading.documents import implicit_resolvers, read_file
 from rl_framework.whole_file import written_whole
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "CONFIG",
     "RESULTS",
     "VIDEOS",
+    "begin_run",
     "new_folder",
     "remove_unused",
     "write_config",
@@ -32,6 +33,36 @@ AGENT = "agent.zip"
 CHECKPOINTS = "checkpoints"
 RESULTS = "results.json"
 VIDEOS = "videos"
+
+
+def begin_run(folder: Path | None, data: dict[str, Any], resume: bool, note: str = "") -> tuple[Path, bool]:
+    """Makes the folder of a run and writes its configuration, or sees to it that the one that there is may be used.
+
+    Args:
+        folder: Of the run; None: it has none.
+        data: The configuration.
+        resume: Whether to go on in a folder that holds a run.
+        note: A comment for the configuration.
+
+    Returns:
+        The folder, and whether it is new.
+
+    Raises:
+        ArgumentError: There is nothing to go on with, or the folder holds a run and `resume` was not asked for.
+    """
+    if folder is None and resume:
+        remedy = "Run.open(folder).experiment().train(resume=True) goes on with a run."
+        raise ArgumentError("resume", True, "this experiment has no run to go on with", remedy)
+    if folder is None:
+        folder = new_folder(data["run_directory"], data["name"])
+    path = folder / CONFIG
+    is_new = not path.exists()
+    if not is_new and not resume:
+        remedy = "Go on with train(resume=True), or make another Experiment, which gets a folder of its own."
+        raise ArgumentError("resume", False, f"{folder} holds a run already", remedy)
+    if is_new or read_file(path).data != data:
+        write_config(path, data, note, keep_earlier=True)
+    return folder, is_new
 
 
 def new_folder(run_directory: str | Path, name: str) -> Path:

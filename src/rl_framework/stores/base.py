@@ -109,7 +109,7 @@ class FileStore(ABC):
 
     # What everybody uses
 
-    def list(self, folder: str) -> dict[str, int]:
+    def files_in(self, folder: str) -> dict[str, int]:
         """Returns the files right in a folder: name and bytes; nothing if it is not there.
 
         Raises:

@@ -232,7 +232,7 @@ def _pieces_of(source: Path) -> Any:
     """Returns a file for a resumable session."""
     from googleapiclient.http import MediaFileUpload
 
-    class Pieces(MediaFileUpload):  # type: ignore[misc]
+    class Pieces(MediaFileUpload):
         def has_stream(self) -> bool:
             # A piece that is bytes can be sent again by the client's own connection; a stream would have been read.
             return False

@@ -141,7 +141,7 @@ def _single(place: Place, name: str, directory: Path, attempt: Attempt) -> Path:
     manifest: Manifest | None = attempt(place.manifest)
     if manifest is not None and name not in manifest.files:
         taken = {entry.location for entry in manifest.files.values()}
-        if name not in taken and name in attempt(lambda: place.store.list(place.folder)):
+        if name not in taken and name in attempt(lambda: place.store.files_in(place.folder)):
             # Somebody else put it beside what was published.
             attempt(lambda: place.store.download(place.path(name), directory / name))
             return directory / name

@@ -167,7 +167,7 @@ class Place:
     def names(self, attempt: Attempt = _once) -> list[str]:
         """Returns what is published here, sorted; without a manifest, the files right in the folder."""
         manifest: Manifest | None = attempt(self.manifest)
-        return sorted(attempt(lambda: self.store.list(self.folder)) if manifest is None else manifest.files)
+        return sorted(attempt(lambda: self.store.files_in(self.folder)) if manifest is None else manifest.files)
 
     def fetch(self, names: Iterable[str] | None, directory: Path, attempt: Attempt = _once) -> dict[str, Path]:
         """Copies files to this machine, all from the same publication.
@@ -201,7 +201,7 @@ class Place:
         self, manifest: Manifest | None, wanted: list[str] | None, directory: Path, attempt: Attempt
     ) -> dict[str, Path]:
         if manifest is None:
-            there: dict[str, int] = attempt(lambda: self.store.list(self.folder))
+            there: dict[str, int] = attempt(lambda: self.store.files_in(self.folder))
             entries = {name: Entry(name, size, "") for name, size in there.items()}
         else:
             entries = dict(manifest.files)

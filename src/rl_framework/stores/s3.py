@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class S3Store(ObjectStore):
             "response_checksum_validation": "when_required",
             **given.pop("config_kwargs", {}),
         }
-        return {**given, "config_kwargs": config}
+        return {"session": _new_session(), **given, "config_kwargs": config}
 
     @property
     def files(self) -> Any:
@@ -142,6 +143,22 @@ class S3Store(ObjectStore):
             with destination.open("wb") as file:
                 for start in range(0, size, self._part):
                     file.write(self.files.cat_file(self._full(path), start=start, end=min(start + self._part, size)))
+
+
+@cache
+def _loader() -> Any:
+    from aiobotocore.session import get_session
+
+    return get_session().get_component("data_loader")
+
+
+def _new_session() -> Any:
+    """Returns a session of its own, whose keys are looked for anew; the description of the service is read once."""
+    from aiobotocore.session import get_session
+
+    session = get_session()
+    session.register_component("data_loader", _loader())
+    return session
 
 
 def _answer(error: BaseException | None) -> dict[str, Any]:

@@ -404,7 +404,8 @@ class StorageConnector(RemoteConnector):
         """
         config = self.upload_config or self.download_config
         assert config is not None  # seen to in __init__
-        return EpisodeSequence.from_dataset(parse_address(config.address, options=self._options) / check_name(name))
+        address: Any = parse_address(config.address, options=self._options) / check_name(name)
+        return EpisodeSequence.from_dataset(address)
 
 
 def _dated(manifest: Manifest) -> Manifest:

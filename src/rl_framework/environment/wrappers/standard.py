@@ -43,7 +43,7 @@ def stack_frames(env: _Env, stack_size: int, padding_type: str = "reset") -> _En
     """
     if isinstance(stack_size, int) and stack_size > _MOST_FRAMES:
         raise ArgumentError("stack_size", stack_size, f"must be at most {_MOST_FRAMES}")
-    stacked = FrameStackObservation(env, stack_size, padding_type=padding_type)
+    stacked: _Env = FrameStackObservation(env, stack_size, padding_type=padding_type)
     space = stacked.observation_space
     if not isinstance(space, spaces.Box) or len(space.shape) != 4:
         return stacked
@@ -95,7 +95,7 @@ def stick_to_actions(
     return StickyAction(env, repeat_action_probability, duration)
 
 
-class RewardClip(ClipReward):
+class RewardClip(ClipReward[Any, Any]):
     """Clips rewards (gymnasium's `ClipReward`); returns are told as they were before.
 
     Args:

@@ -24,7 +24,7 @@ __all__ = ["Document", "Key", "Place", "dotted", "from_data", "implicit_resolver
 Key = tuple[str | int, ...]
 
 _LARGEST_FILE = 256 * 1024
-_MOST_NODES = 20_000
+_MOST_NODES = 10_000
 _DEEPEST = 32
 
 _TAG = "tag:yaml.org,2002:"

@@ -8,13 +8,10 @@ import pytest
 import stable_baselines3
 import torch
 from gymnasium import spaces
-from tests.agent.reinforcement.parts.hand_made import ACTIONS, BOX, built, setup_of
+from tests.agent.reinforcement.parts.hand_made import ACTIONS, built, setup_of
 
 from rl_framework import ArgumentError
 from rl_framework.agent.reinforcement.composed.batch import Batch
-from rl_framework.agent.reinforcement.composed.compiled import CompiledUpdate
-from rl_framework.agent.reinforcement.composed.composition import Composition, Settings
-from rl_framework.agent.reinforcement.composed.update import Update
 from rl_framework.agent.reinforcement.composed_agent import ComposedAgent
 from rl_framework.agent.reinforcement.parts.replay import Replay
 from rl_framework.agent.reinforcement.parts.sac import SAC
@@ -200,33 +197,6 @@ def test_no_loss_moves_what_another_one_trains(action_space):
             else:
                 assert all(gradient is None for gradient in found.values()), (term, owner)
     assert not any(parameter.requires_grad for parameter in sac.targets.parameters())
-
-
-def composition(parts, action_space=ACTIONS):
-    settings = Settings({}, {"type": "adam", "eps": 1e-5}, 1e-3, None, False, False)
-    return Composition(parts, settings, BOX, action_space, torch.device("cpu"), seed=0)
-
-
-@pytest.mark.parametrize("action_space", [ACTIONS, CHOICES], ids=["box", "discrete"])
-def test_the_whole_step_can_be_traced(action_space):
-    """In one graph, differentiated as a function of the parameters; only then it can be compiled."""
-    results = []
-    for kind in (Update, CompiledUpdate):
-        made = composition([SAC(hidden_sizes=HIDDEN), Replay(learning_starts=0)], action_space)
-        arguments = (made.named, made.optimizer)
-        update = kind(*arguments) if kind is Update else kind(made, *arguments, backend="eager")
-        for seed in range(2):
-            batch = transitions(choices=3 if action_space is CHOICES else 0, seed=seed)
-            for name in ("observations", "next_observations", "actions", "rewards"):
-                batch[name] = batch[name].float() if name != "actions" or action_space is ACTIONS else batch[name]
-            update(batch)
-        update.finish()
-        results.append((made.tensors(), update.measured.means()))
-    (eager, told), (traced, also_told) = results
-    assert eager.keys() == traced.keys()
-    for name, tensor in eager.items():
-        assert torch.allclose(tensor, traced[name], atol=1e-6), name
-    assert told == pytest.approx(also_told, rel=1e-4, abs=1e-5)
 
 
 def test_target_critics_follow_slowly():

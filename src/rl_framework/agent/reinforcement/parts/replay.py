@@ -149,5 +149,6 @@ class Replay(Part):
         sizes = torch.as_tensor(space.nvec if isinstance(space, spaces.MultiDiscrete) else space.n, device=self._device)
         return (self._uniform(count, space.shape) * sizes).long() + torch.as_tensor(space.start, device=self._device)
 
-    def _uniform(self, count: int, shape: tuple[int, ...]) -> Tensor:
+    def _uniform(self, count: int, shape: tuple[int, ...] | None) -> Tensor:
+        assert shape is not None  # only spaces of spaces have none
         return torch.rand((count, *shape), generator=self._generator, device=self._device)

@@ -105,7 +105,8 @@ class SAC(Part):
         action_size, n_outputs = (0, n_actions) if self._is_discrete else (size, 1)
         self.critics = ActionValues(encoder, self.n_critics, action_size, n_outputs, self.hidden_sizes)
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
-        self._followers, self._followed = list(self.targets.parameters()), list(self.critics.parameters())
+        self._followers: list[Tensor] = list(self.targets.parameters())
+        self._followed: list[Tensor] = list(self.critics.parameters())
         first = torch.tensor([self._first_weight], dtype=torch.float32)
         if self._learns_weight:
             self.log_ent_coef = nn.Parameter(first.log())

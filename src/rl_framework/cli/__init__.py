@@ -1,0 +1,12 @@
+"""The command line `rl-framework`: one file a verb, in `rl_framework.cli.verbs`; see docs/command-line.md."""
+
+from __future__ import annotations
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command line with the arguments of this process, and ends the process."""
+    from rl_framework.cli.app import app
+
+    app(prog_name="rl-framework")

@@ -1,0 +1,99 @@
+"""PPO made of parts learns as Stable-Baselines3's does: the curves, not only the losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rl_framework import Callback, ComposedAgent, RLAgent, StableBaselinesAgent
+from rl_framework.agent.reinforcement.parts import PPO
+from rl_framework.evaluation.statistics import interquartile_mean
+from rl_framework.training import EpisodeEnded, Training
+
+SEEDS = range(5)
+# Hyperparameters of the RL Baselines3 Zoo or near them; between which returns everything happens (by chance, solved).
+CASES: dict[str, dict[str, Any]] = {
+    "CartPole-v1": {
+        "steps": 60_000,
+        "n": 8,
+        "scores": (20.0, 500.0),
+        "parameters": {"n_steps": 32, "batch_size": 256, "n_epochs": 20, "gae_lambda": 0.8, "gamma": 0.98},
+        "learning_rate": 1e-3,
+    },
+    "Pendulum-v1": {
+        "steps": 120_000,
+        "n": 4,
+        "scores": (-1200.0, -150.0),
+        "parameters": {"n_steps": 1024, "batch_size": 64, "n_epochs": 10, "gamma": 0.9},
+        "learning_rate": 1e-3,
+    },
+    "LunarLander-v3": {
+        "steps": 500_000,
+        "n": 16,
+        "scores": (-200.0, 250.0),
+        "parameters": {
+            "n_steps": 1024,
+            "batch_size": 64,
+            "n_epochs": 4,
+            "gae_lambda": 0.98,
+            "gamma": 0.999,
+            "ent_coef": 0.01,
+        },
+        "learning_rate": 3e-4,
+    },
+}
+
+
+class Returns(Callback):
+    """Keeps when each episode ended, and with which return."""
+
+    def __init__(self) -> None:
+        self.timesteps: list[int] = []
+        self.returns: list[float] = []
+
+    def on_episode_end(self, event: EpisodeEnded, training: Training) -> None:
+        self.timesteps.append(event.timestep)
+        self.returns.append(event.episode_return)
+
+
+def curve_of(agent: RLAgent, environment: str, case: dict[str, Any], seed: int) -> list[float]:
+    """Returns the mean return of the episodes that ended in each fifth of the training."""
+    noted = Returns()
+    agent.train(environment, case["steps"], case["n"], seed=seed, callbacks=[noted], progress_bar=False)
+    part = np.minimum(np.array(noted.timesteps) * 5 // case["steps"], 4)
+    returns = np.array(noted.returns)
+    return [float(returns[part == index].mean()) for index in range(5)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", CASES)
+def test_the_curves_are_equivalent(environment: str) -> None:
+    case = CASES[environment]
+    curves = {
+        "composed": [
+            curve_of(
+                ComposedAgent([PPO(**case["parameters"])], learning_rate=case["learning_rate"]), environment, case, seed
+            )
+            for seed in SEEDS
+        ],
+        "library": [
+            curve_of(
+                StableBaselinesAgent("ppo", {**case["parameters"], "learning_rate": case["learning_rate"]}),
+                environment,
+                case,
+                seed,
+            )
+            for seed in SEEDS
+        ],
+    }
+    means = {
+        name: [interquartile_mean(np.array(part)) for part in zip(*seeds, strict=True)]
+        for name, seeds in curves.items()
+    }
+    print(environment, {name: np.round(values, 1).tolist() for name, values in means.items()})
+    low, high = case["scores"]
+    assert means["library"][-1] > low + 0.8 * (high - low)  # there is something to be equal to
+    # The end of the curve; on the way up, a seed that is late by a few rollouts would decide.
+    assert abs(means["composed"][-1] - means["library"][-1]) < 0.05 * (high - low)

@@ -106,7 +106,7 @@ def test_files_that_it_names_are_there() -> None:
 def test_extras_are_those_of_the_metadata() -> None:
     from importlib.metadata import metadata
 
-    table = re.findall(r"^\| `([a-z-]+)` \|", README, flags=re.MULTILINE)
+    table = re.findall(r"^\| `([a-z0-9-]+)` \|", README, flags=re.MULTILINE)
     assert set(table) == set(metadata("rl-framework").get_all("Provides-Extra") or [])
 
 

@@ -421,6 +421,24 @@ def test_secrets_stay_out_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None
     assert secret.encode() not in text
 
 
+def test_every_seed_has_a_branch_of_its_own_on_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    from tests.servers.hub import WRITE_TOKEN, loopback_hub
+
+    with loopback_hub(monkeypatch, tmp_path / "cache") as hub:
+        monkeypatch.setenv("MY_TOKEN", WRITE_TOKEN)
+        monkeypatch.delenv("HF_TOKEN")
+        connector = {"type": "huggingface", "repository_id": "me/x", "token": "${MY_TOKEN}", "endpoint": hub.url}
+        Experiment.from_config(small(seed=None, seeds=[3, 5], connectors=[connector])).run()
+        (repository,) = hub.repositories.values()
+    assert set(repository.branches) == {"main", "seed-3", "seed-5"}
+    for run in Run.open("runs/small").seeds:
+        files = repository.commits[repository.branches[run.name]]
+        assert {"agent.zip", "results.json", "README.md", "metrics.jsonl"} <= set(files)
+        assert run.results is not None
+        assert json.loads(files["results.json"].content)["returns"] == run.results.returns.tolist()
+
+
 # Learning from episodes
 
 
@@ -463,3 +481,6 @@ def test_wrappers_are_the_familys_unless_said_otherwise() -> None:
     assert result.lengths.max() <= 7
     with pytest.raises(SpaceMismatchError):
         experiment.agent.evaluate("Acrobot-v1", 1)
+    assert experiment.folder is not None
+    longer = Run.open(experiment.folder).experiment(["training.total_timesteps=320"]).train(resume=True)
+    assert longer.agent.wrappers == [{"type": "time_limit", "max_episode_steps": 7}]

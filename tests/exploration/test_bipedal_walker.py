@@ -14,8 +14,12 @@ pytest.importorskip("Box2D")
 
 FILES = {name: Path(__file__).parents[2] / "exploration" / f"bipedal_walker_{name}.yaml" for name in ("ppo", "sac")}
 SMALL = {
-    "ppo": ["training.total_timesteps=1_000", "agent.parameters.n_steps=256", "environment.n_environments=2"],
-    "sac": ["training.total_timesteps=1_000", "agent.parameters.learning_starts=500"],
+    "ppo": ["training.total_timesteps=1_000", "agent.parameters.n_steps=128", "environment.n_environments=2"],
+    "sac": [
+        "training.total_timesteps=1_000",
+        "agent.parameters.learning_starts=500",
+        "agent.parameters.gradient_steps=8",
+    ],
 }
 REDUCED = (
     "training.checkpoint_every=250",

@@ -336,3 +336,25 @@ def test_without_pillow_the_command_is_named(monkeypatch):
     monkeypatch.setattr("rl_framework.errors.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"rl-framework\[video\]"):
         Glyphs(13)
+
+
+def test_a_label_stands_for_a_name():
+    shown = moment()
+    hull = Component("hull angle = observation['speed'][0]")
+    assert (hull.label, hull.name, hull.read(shown)) == ("hull angle", "observation['speed'][0]", 0.25)
+    assert Component("info['with space']").label == "info['with space']"
+    with pytest.raises(ArgumentError, match="is nothing that can be shown"):
+        Component("hull angle=observatio[0]")
+    lines = Overlay(["joints=action", "V=value"]).components(shown, (2,))
+    assert [(line.label, line.name) for line in lines] == [
+        ("joints[0]", "action[0]"),
+        ("joints[1]", "action[1]"),
+        ("V", "value"),
+    ]
+    assert Overlay(["V=value"]).wants_value
+    frame = np.zeros((200, 400, 3), np.uint8)
+    labelled, plain = (
+        painter([name], frame.shape, place="beside").paint(frame, shown).shape[1]
+        for name in ("hull=observation['speed'][0]", "observation['speed'][0]")
+    )
+    assert labelled < plain

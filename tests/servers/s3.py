@@ -132,7 +132,7 @@ def loopback_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackS3]:
         }.items():
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("AWS_PROFILE", raising=False)
-        made = Request(f"{server.url}/{BUCKET}", method="PUT", headers={"Authorization": f"Credential={KEY}/x/s3/x"})
-        urlopen(made).close()
+        login = f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x"
+        urlopen(Request(f"{server.url}/{BUCKET}", b"", {"Authorization": login}, method="PUT")).close()
         server.requests.clear()
         yield server

@@ -28,7 +28,7 @@ class LoopbackSFTP:
         port: Where it listens.
         root: The folder that clients see as "/".
         key: Its host key.
-        cut_after: Bytes of writing after which every connection is cut; None: never.
+        cut_after: Bytes of writing after which a piece is lost, and soon after every connection; None: never.
         n_written: Bytes written so far.
         n_connections: How many were made.
         can_replace: Whether it knows OpenSSH's `posix-rename`.
@@ -103,13 +103,19 @@ class _Login(paramiko.ServerInterface):
 
 class _Handle(paramiko.SFTPHandle):
     server: LoopbackSFTP
+    n_since_cut: int | None = None
 
     def write(self, offset: int, data: bytes) -> int:
         server = self.server
         if server.cut_after is not None and server.n_written + len(data) > server.cut_after:
             server.cut_after = None
-            threading.Thread(target=server.cut, daemon=True).start()
-            return int(paramiko.SFTP_CONNECTION_LOST)
+            self.n_since_cut = 0
+        if self.n_since_cut is not None:
+            self.n_since_cut += 1
+            if self.n_since_cut == 3:
+                threading.Thread(target=server.cut, daemon=True).start()
+            if self.n_since_cut != 2:  # what comes behind what was lost leaves a hole
+                return int(paramiko.SFTP_CONNECTION_LOST)
         server.n_written += len(data)
         return int(super().write(offset, data))
 

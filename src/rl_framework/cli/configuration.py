@@ -36,6 +36,15 @@ _PLAIN = {
 }
 """Options that are a value of the configuration, and which."""
 
+_WITHOUT_EPISODES = ("composed", "custom", "stable_baselines")
+"""Types of agents that learn from what they do."""
+
+_NEEDED = {
+    "agent": ("--algo", "is needed, such as ppo"),
+    "environment": ("--env", "is needed, such as CartPole-v1 (or --episodes, for imitation)"),
+}
+"""What to say of sections that are missing."""
+
 
 @dataclass
 class Asked:
@@ -160,7 +169,8 @@ def _source(asked: Asked, agent: dict[str, Any] | None, given: Mapping[str, Any]
         if asked.preset:
             wanted = f"{asked.algorithm}/{environment}"
             raise UnknownNameError("--preset", wanted, list_presets(), "Leave --preset out to do without.")
-        return plain, [f"Parameters: as the library has them (no preset is used for {asked.algorithm} here)"]
+        why = f"there is no preset for {asked.algorithm} here" if asked.preset is None else "--no-preset"
+        return plain, [f"Parameters: as the library has them ({why})"]
     return {"base": found.name}, [f"Parameters: {_told(found)}; --no-preset does without"]
 
 
@@ -178,6 +188,10 @@ def _further(asked: Asked, agent: dict[str, Any] | None) -> Iterable[tuple[str, 
         key = learning_rate_key(_known(agent, in_file, "--lr", asked.learning_rate), asked.learning_rate)
         yield key, asked.learning_rate, "--lr"
     if asked.episodes is not None:
+        section = _known(agent, in_file, "--episodes", asked.episodes)
+        if section["type"] in _WITHOUT_EPISODES:
+            remedy = "Algorithms that do: bc, gail, cql, ...; see rl-framework list algorithms."
+            raise ArgumentError("--episodes", asked.episodes, "this algorithm does not learn from episodes", remedy)
         yield "episodes", episodes_section(asked.episodes), "--episodes"
     if asked.video and in_file.get("video") is None:
         yield "video", {}, "--record-video"
@@ -222,4 +236,7 @@ def _spoken(problem: ConfigurationProblem, spoken: Mapping[str, str]) -> Configu
         if problem.key == key or problem.key.startswith((f"{key}.", f"{key}[")):
             rest = problem.key[len(key) :].lstrip(".")
             return replace(problem, key=f"{option} ({rest})" if rest else option, file=None, line=None)
+    if problem.key in _NEEDED and problem.message.startswith("is needed"):
+        option, message = _NEEDED[problem.key]
+        return replace(problem, key=option, message=message)
     return problem

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import shutil
 import sys
 import tempfile
+from functools import cache
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from packaging.utils import canonicalize_name
 
 from rl_framework import registry
 from rl_framework.cli.extras import needed_by_core, needed_by_extras
@@ -20,11 +26,12 @@ __all__ = ["diagnose"]
 _COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
-def diagnose(run_directory: Path) -> dict[str, Any]:
+def diagnose(run_directory: Path, is_thorough: bool = False) -> dict[str, Any]:
     """Looks at everything; as JSON.
 
     Args:
         run_directory: Where runs are going to lie.
+        is_thorough: Whether to import what the extras install.
 
     Returns:
         Sections by name; `ok` is whether the core works, and `problems` why not.
@@ -50,7 +57,7 @@ def diagnose(run_directory: Path) -> dict[str, Any]:
         "ffmpeg": _ffmpeg(),
         "display": _display(),
         "core": core,
-        "extras": _extras(),
+        "extras": _extras(is_thorough),
         "environments": _environments(),
         "plugins": _plugins(),
         "runs": runs,
@@ -119,19 +126,50 @@ def _display() -> str | None:
     return os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY") or None
 
 
-def _extras() -> list[dict[str, Any]]:
-    return [
-        {
-            "name": needed.extra,
-            "installed": needed.is_installed,
-            "packages": [package.to_data() for package in needed.packages],
-            "wrong": needed.wrong,
-            "fails": None if needed.is_installed else needed.fails,
-            "for": needed.fails,
-            "command": None if needed.is_installed else needed.command,
-        }
-        for needed in needed_by_extras()
+def _extras(is_thorough: bool) -> list[dict[str, Any]]:
+    found = []
+    for needed in needed_by_extras():
+        wrong = needed.wrong
+        if is_thorough and needed.is_installed:
+            wrong = [problem for package in needed.packages if (problem := _import_problem(package.name))]
+        found.append(
+            {
+                "name": needed.extra,
+                "installed": needed.is_installed,
+                "works": not wrong if is_thorough or wrong else None,
+                "for": needed.fails,
+                "packages": [package.to_data() for package in needed.packages],
+                "wrong": wrong,
+                "command": needed.command if wrong else None,
+            }
+        )
+    return found
+
+
+def _import_problem(package: str) -> str | None:
+    """Imports a package; returns what is wrong with it."""
+    for module in _modules_of(package):
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # noqa: BLE001
+            return f"{module} cannot be imported: {describe_error(error)}"
+    return None
+
+
+@cache
+def _modules_of(package: str) -> tuple[str, ...]:
+    wanted = canonicalize_name(package)
+    modules = [
+        module
+        for module, packages in _installed_modules().items()
+        if not module.startswith("_") and any(canonicalize_name(each) == wanted for each in packages)
     ]
+    return tuple(module for module in modules if find_spec(module) is not None)
+
+
+@cache
+def _installed_modules() -> dict[str, list[str]]:
+    return {name: list(packages) for name, packages in packages_distributions().items() if name.isidentifier()}
 
 
 def _environments() -> list[dict[str, Any]]:

@@ -79,6 +79,8 @@ class TrainingProgress(Callback):
             self._draw(training.timestep)
             return
         part = (training.timestep - self._start) * _LINES // max(1, self._total - self._start)
+        if training.timestep >= self._total:
+            return  # its end is told anyway
         if part > self._told_part or now - self._told_at >= _LINE_SECONDS:
             self._told_part, self._told_at = part, now
             self._write(self._line(training.timestep))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from rl_framework import registry
 from rl_framework.cli.trained import hub_repository
-from rl_framework.errors import ArgumentError, ConfigurationError
+from rl_framework.errors import ArgumentError, ConfigurationError, ConfigurationProblem
 from rl_framework.experiment import load_config
 from rl_framework.experiment.connectors import make_connector
 from rl_framework.experiment.reading.documents import Document, from_data
@@ -73,12 +74,20 @@ def connector_to(section: dict[str, Any], folder: Path) -> Any:
     Raises:
         ConfigurationError: Something in the section cannot be used.
     """
-    config = load_config({"connectors": [section]}, injected=("agent", "training_environments"))
+    try:
+        config = load_config({"connectors": [section]}, injected=("agent", "training_environments"))
+    except ConfigurationError as error:
+        raise ConfigurationError(map(_of_one, error.problems)) from error
     chosen = config.connectors[0]
     takes_folder = any(parameter.name == "directory" for parameter in type(chosen).parameters_taken)
     if takes_folder and chosen.given().get("directory") is None:
         return connector_to({**section, "directory": str(folder)}, folder)
     return make_connector(chosen, folder)
+
+
+def _of_one(problem: ConfigurationProblem) -> ConfigurationProblem:
+    key = problem.key.removeprefix("connectors[0]").lstrip(".")
+    return replace(problem, key="--connector" if key == "type" else key)
 
 
 def connector_to_read(section: dict[str, Any]) -> Any:

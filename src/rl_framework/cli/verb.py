@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
@@ -16,8 +16,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
+from typer.models import OptionInfo
 
 from rl_framework.errors import (
+    ArgumentError,
     ConnectorError,
     NonFiniteError,
     RecordingError,
@@ -86,7 +88,7 @@ def as_verb(function: Callable[..., Answer]) -> Callable[..., None]:
             note("interrupted")
             answer = Answer({"interrupted": True}, exit_code=INTERRUPTED)
         except Exception as error:  # noqa: BLE001  # told, and kept with its traceback
-            answer = _failure(error, debug, note)
+            answer = _failure(_with_option(error, names), debug, note)
         if as_json:
             sys.stdout.write(json.dumps(answer.data, indent=2, allow_nan=False) + "\n")
             sys.stdout.flush()
@@ -95,6 +97,7 @@ def as_verb(function: Callable[..., Answer]) -> Callable[..., None]:
         raise typer.Exit(answer.exit_code)
 
     own = inspect.signature(function, eval_str=True)
+    names = {name for parameter in own.parameters.values() for name in _names_of(parameter.annotation)}
     further = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
         for name, annotation in _FOR_ALL.items()
@@ -110,6 +113,24 @@ _FOR_ALL: dict[str, Any] = {
     ],
     "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.", show_default=False)],
 }
+
+
+def _names_of(annotation: Any) -> list[str]:
+    """Returns what an option is called: "--seed"."""
+    for given in getattr(annotation, "__metadata__", ()):
+        if isinstance(given, OptionInfo):
+            first = [given.default] if isinstance(given.default, str) else []
+            return [name for each in (*first, *(given.param_decls or ())) for name in each.split("/")]
+    return []
+
+
+def _with_option(error: Exception, names: Collection[str]) -> Exception:
+    """Lets an error about an argument name the option of the same name."""
+    if isinstance(error, ArgumentError):
+        option = f"--{error.argument.replace('_', '-')}"
+        if option in names and str(error).startswith(f"{error.argument}="):
+            error.args = (f"{option}{str(error)[len(error.argument) :]}",)
+    return error
 
 
 def _failure(error: Exception, debug: bool, note: Callable[[str], None]) -> Answer:

@@ -114,8 +114,7 @@ FAMILIES = (
         extra="mujoco",
         modules=("mujoco", "imageio"),
         registers=None,
-        ids=r"(Ant|HalfCheetah|Hopper|Humanoid|HumanoidStandup|InvertedDoublePendulum|InvertedPendulum|Pusher|Reacher"
-        r"|Swimmer|Walker2d)-v[45]$",
+        ids=r"(Ant|HalfCheetah|Hopper|Humanoid(Standup)?|Inverted(Double)?Pendulum|(Push|Reach)er|Swimmer|Walker2d)-v[45]$",
         entry_points="gymnasium.envs.mujoco",
         examples=("HalfCheetah-v5", "Hopper-v5", "Humanoid-v5"),
     ),

@@ -99,7 +99,7 @@ class TrainingConfig(Section):
     """Environment steps to train for, in all environments; for algorithms that never act, transitions learned from."""
     checkpoint_every: Annotated[Literal["auto"] | Count | None, OneMessage()] = "auto"
     """Timesteps between checkpoints; "auto": ten in the whole training; null: none, so that it cannot be resumed."""
-    keep_last: Count | None = 3
+    keep_last: Count | None = 2
     """How many checkpoints to keep; null: all."""
     evaluate_every: Count | None = None
     """Timesteps between evaluations, the best of which keeps its agent as best_model.zip; null: none."""

@@ -51,7 +51,10 @@ class Run:
 
     @classmethod
     def list(cls, run_directory: str | Path = "runs") -> list[Run]:
-        """Returns the runs in a directory, the oldest first; those of several seeds as one."""
+        """Returns the runs in a directory, in the order in which their configurations were written.
+
+        An experiment with several seeds is one of them; `seeds` has its runs.
+        """
         directory = Path(run_directory)
         if not directory.is_dir():
             return []

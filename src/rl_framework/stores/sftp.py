@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rl_framework.errors import ArgumentError, require_extra
 from rl_framework.secrecy import describe_error, remember_secret
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 60.0
 _CHUNK = 256 << 10
-_SENT_AGAIN = 1 << 20
-"""What was written last before a connection was cut may be damaged, and is written again."""
 
 _OPTIONS = {"password", "key_filename", "passphrase", "host_key", "known_hosts", "accept_unknown_host", "allow_agent"}
 
@@ -37,7 +35,8 @@ class SFTPStore(FileStore):
     "SHA256:..." of a machine that is not among the known ones) and `accept_unknown_host=True`, which takes any machine
     for the right one.
 
-    A file goes to a temporary name, which is continued if the connection is cut, and is then renamed.
+    A file goes to a temporary name and is then renamed. If the connection is cut, the next attempt, also in another
+    process, compares what has arrived with the file, and goes on from there.
     """
 
     def __init__(self, address: Address) -> None:
@@ -129,24 +128,37 @@ class SFTPStore(FileStore):
 
     def _upload(self, source: Path, path: str, sha256: str) -> None:
         session, temporary = self._session, self._temporary(path, sha256)
-        try:
-            there = int(session.stat(temporary).st_size or 0)
-        except FileNotFoundError:
-            there = 0
         size = source.stat().st_size
-        start = max(0, min(there, size) - _SENT_AGAIN)
-        if start:
-            logger.info("an upload to %s goes on after %d of %d bytes", self.address, start, size)
-        with source.open("rb") as local, session.open(temporary, "r+b" if there else "wb") as file:
+        with source.open("rb") as local:
+            start = self._kept(local, temporary)
+            if start:
+                logger.info("an upload to %s goes on after %d of %d bytes", self.address, start, size)
             local.seek(start)
-            file.seek(start)
-            file.set_pipelined(True)
-            while chunk := local.read(_CHUNK):
-                file.write(chunk)
+            with session.open(temporary, "r+b" if start else "wb") as file:
+                file.seek(start)
+                chunk = local.read(_CHUNK)
+                while chunk:
+                    following = local.read(_CHUNK)
+                    # The last one waits for the answers to all of them, which may be refusals.
+                    file.set_pipelined(bool(following))
+                    file.write(chunk)
+                    chunk = following
         if session.stat(temporary).st_size != size:
             session.remove(temporary)
             raise ConnectionError("what arrived is of another length")
         self._rename(temporary, self._path(path))
+
+    def _kept(self, local: BinaryIO, temporary: str) -> int:
+        """Returns how many bytes an earlier attempt has left there that are right: there may be holes in them."""
+        start = 0
+        try:
+            with self._session.open(temporary, "rb") as there:
+                there.prefetch(int(there.stat().st_size or 0))
+                while (chunk := local.read(_CHUNK)) and there.read(len(chunk)) == chunk:
+                    start += len(chunk)
+        except FileNotFoundError:
+            return 0
+        return start
 
     def _download(self, path: str, destination: Path) -> None:
         with self._missing(path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from rl_framework.cli import options
 from rl_framework.cli.verb import FAILURE, Answer
@@ -14,14 +16,19 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-def command(run_dir: options.RunDirectory = Path("runs")) -> Answer:
+def command(
+    run_dir: options.RunDirectory = Path("runs"),
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Also import what every extra installs, which takes a while.")
+    ] = False,
+) -> Answer:
     """Say what is installed, which devices and extras work, what would fail, and what installs it.
 
     The exit code is 0 if everything that is not optional works.
     """
     from rl_framework.cli.diagnosis import diagnose
 
-    found = diagnose(run_dir)
+    found = diagnose(run_dir, thorough)
     return Answer(found, _shown(found), 0 if found["ok"] else FAILURE)
 
 
@@ -81,10 +88,10 @@ def _devices(found: dict[str, Any]) -> str:
 
 
 def _extra(found: dict[str, Any]) -> str:
-    if found["installed"]:
+    if not found["wrong"]:
         names = [f"{each['name']} {each['version']}" for each in found["packages"]]
-        return f"installed: {', '.join(names)}"
-    return f"{'; '.join(found['wrong'])}. Would fail: {found['fails']}. Install: {found['command']}"
+        return f"{'works' if found['works'] else 'installed'}: {', '.join(names)}"
+    return f"{'; '.join(found['wrong'])}. Would fail: {found['for']}. Install: {found['command']}"
 
 
 def _room(found: dict[str, Any]) -> str:

@@ -75,5 +75,6 @@ def command(
         "deterministic": not stochastic,
         "video": None if film is None else str(film),
     }
-    shown = [f"mean return {mean:.6g} over {len(acted.returns)} episodes, seed {acted.seed}"]
+    count = "1 episode" if len(acted.returns) == 1 else f"{len(acted.returns)} episodes"
+    shown = [f"mean return {mean:.6g} ({count}, seed {acted.seed})"]
     return Answer(data, [*shown, *([] if film is None else [f"Video: {film}"])])

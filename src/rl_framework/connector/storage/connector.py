@@ -18,10 +18,10 @@ from rl_framework.agent import load_agent
 from rl_framework.connector.delivery import Item
 from rl_framework.connector.local import LocalConnector
 from rl_framework.connector.remote import RemoteConnector
+from rl_framework.connector.storage.any_files import StoredFiles
 from rl_framework.connector.storage.config import StorageDownloadConfig, StorageUploadConfig
 from rl_framework.connector.storage.files import MEASURED, RECORD, prepare_upload, redacted_copy
 from rl_framework.connector.storage.runs import of_this_run, run_of, superseded, surplus_checkpoints
-from rl_framework.episode import EpisodeSequence
 from rl_framework.errors import ArgumentError, ConnectorError
 from rl_framework.evaluation import EvaluationResult
 from rl_framework.retry import RetryPolicy
@@ -30,7 +30,6 @@ from rl_framework.stores import (
     Manifest,
     Place,
     StoreError,
-    check_name,
     copy_of_file,
     explain,
     is_transient,
@@ -48,7 +47,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS, VIDEOS = "checkpoints", "videos"
 
 
-class StorageConnector(RemoteConnector):
+class StorageConnector(StoredFiles, RemoteConnector):
     """Keeps agents, checkpoints, videos, reports and data sets under an address, and fetches them from there.
 
     `agent.upload(connector)` publishes the agent with its evaluation, a replay and what was measured: readers see all
@@ -342,70 +341,6 @@ class StorageConnector(RemoteConnector):
         with temporary_copies() as folder:
             path = copy_of_file(config.parsed(), folder, options=self._options, retry=self.retry)
             return load_agent(path) if agent is None else agent.load_from_file(path)
-
-    # Anything else
-
-    def put(self, path: str | os.PathLike[str], name: str | None = None) -> str:
-        """Publishes a file, or a folder with all that is in it: a report, a video, a data set.
-
-        Args:
-            path: The file or the folder.
-            name: Its name below the address; None: as it is called. Of a folder of that name, what it has and this one
-                has not is removed.
-
-        Returns:
-            The address of it.
-
-        Raises:
-            ArgumentError: There is nothing, or the name leads elsewhere.
-            ConnectorError: The store does not take it. The files are as they were.
-        """
-        source = Path(path)
-        name = check_name(source.resolve().name if name is None else name)
-        if source.is_file():
-            self._publish(self._place(), {name: source})
-        else:
-            inside = sorted(file for file in source.rglob("*") if file.is_file())
-            if not inside:
-                raise ArgumentError("path", str(path), "there is no such file, and no folder with files in it")
-            files = {file.relative_to(source).as_posix(): file for file in inside}
-            self._publish(self._place().below(name), files, is_all=True)
-        return str(self.address / name)
-
-    def push_episodes(self, sequence: EpisodeSequence, name: str = "episodes") -> str:
-        """Publishes episodes as a data set.
-
-        Args:
-            sequence: The episodes.
-            name: Of the data set, below the address.
-
-        Returns:
-            The address, for `EpisodeSequence.from_dataset`.
-
-        Raises:
-            ConnectorError: The store does not take it; the data set is in the folder that the message names.
-        """
-        check_name(name)
-        folder = Path(tempfile.mkdtemp(prefix="rl_framework-push-"))
-        data = sequence.save(folder / "episodes")
-        try:
-            address = self.put(data, name)
-        except ConnectorError as error:
-            raise ConnectorError(f"{error}. The data set is in {data}") from None
-        shutil.rmtree(folder)
-        return address
-
-    def pull_episodes(self, name: str = "episodes") -> EpisodeSequence:
-        """Fetches a data set that `push_episodes` published; it is removed from this machine when nothing uses it.
-
-        Raises:
-            ConnectorError: It could not be fetched.
-            EpisodeDataError: It is damaged.
-        """
-        config = self.upload_config or self.download_config
-        assert config is not None  # seen to in __init__
-        address: Any = parse_address(config.address, options=self._options) / check_name(name)
-        return EpisodeSequence.from_dataset(address)
 
 
 def _dated(manifest: Manifest) -> Manifest:

@@ -78,7 +78,7 @@ def rescale_action(
     if not isinstance(space, spaces.Box):
         raise TypeError("its actions are no Box")
     low, high = (np.broadcast_to(np.asarray(bound, space.dtype), space.shape) for bound in (min_action, max_action))
-    return RescaleAction(env, low.copy(), high.copy())  # type: ignore[arg-type] # arrays are documented
+    return RescaleAction(env, low.copy(), high.copy())
 
 
 def stick_to_actions(

@@ -241,8 +241,8 @@ def test_what_it_cannot_do_is_refused():
         built(setup_of(action_space=spaces.Box(-np.inf, np.inf, (1,))), SAC())
     with pytest.raises(ArgumentError, match="recurrent"):
         built(setup_of(networks={"policy": "gru"}), SAC())
-    with pytest.raises(ArgumentError, match="sac needs batches"):
-        ComposedAgent([SAC()])
+    with pytest.raises(ArgumentError, match="sac needs replay"):
+        ComposedAgent([SAC(), "ppo"])
 
 
 # What it learns

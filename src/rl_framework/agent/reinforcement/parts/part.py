@@ -58,7 +58,8 @@ class Part(nn.Module):
         records: What it needs recorded besides observations, actions, rewards, terminated and truncated:
             "next_observations".
         provides: What it offers to others: "policy" (it makes the policy that acts), "advantages" (somebody learns
-            from what is added to `rollout["advantages"]`), "batches" (it decides what is learned from).
+            from what is added to `rollout["advantages"]`), "batches" (it decides what is learned from), "replay" (its
+            batches are transitions of any time).
         needs: What some part has to offer for this one to work, by the same names.
         schedules: Constructor arguments that may be schedules (`{"type": "linear", ...}`): `self.now[name]` is the
             value at this point of the training, a tensor without axes.

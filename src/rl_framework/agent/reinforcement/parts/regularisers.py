@@ -50,9 +50,9 @@ class Entropy(Part):
 class KLPenalty(Part):
     """Keeps the policy near a reference: the mean divergence of the policy from it, in nats.
 
-    The divergence is that of the policy from the reference, as in KL control (Ziegler et al. 2019):
-    the policy may leave out what the reference does, and is punished for what the reference would hardly ever do. It
-    keeps a policy that was cloned or trained before from forgetting while it is trained further.
+    The divergence is that of the policy from the reference, as in KL control (Ziegler et al. 2019): the policy may
+    leave out what the reference does, and is punished for what the reference would hardly ever do. It keeps a policy
+    that was cloned or trained before from forgetting while it is trained further.
 
     The reference is a copy that does not learn, normalisation of observations included. It is saved with the agent, so
     that a loaded one needs no file of another agent.

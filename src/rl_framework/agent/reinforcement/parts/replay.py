@@ -29,9 +29,11 @@ class Replay(Part):
 
     Batches have "observations", "actions", "rewards", "next_observations" (at the end of an episode its last
     observation) and "terminated": an episode that a time limit cut is not marked, so that its last transition is
-    bootstrapped like any other. Rewards are kept as they are when the round is learned from, with what other parts
-    added to them. Everything lies on the device, images as uint8. Memory is taken at the first transition: observations
-    count twice, so that a million images of 84 by 84 by 4 need 56 GB; choose a smaller `capacity` for them.
+    bootstrapped like any other. Rewards are kept as they are when the round is learned from, normalised if the agent
+    does that, and with what other parts added to them.
+
+    Everything lies on the device, images as uint8. Memory is taken at the first transition. Observations count twice, so
+    that a million images of 84 by 84 by 4 need 56 GB: choose a smaller `capacity` for them.
 
     Args:
         capacity: Transitions to keep; the oldest give way.
@@ -43,7 +45,7 @@ class Replay(Part):
     """
 
     records = frozenset({"next_observations"})
-    provides = frozenset({"batches"})
+    provides = frozenset({"batches", "replay"})
     needs = frozenset({"policy"})
 
     def __init__(

@@ -56,7 +56,7 @@ class SAC(Part):
     """
 
     provides = frozenset({"policy"})
-    needs = frozenset({"batches"})
+    needs = frozenset({"replay"})
     records = frozenset({"next_observations"})
     fixed_ent_coef: Tensor
 

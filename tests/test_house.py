@@ -33,7 +33,7 @@ FLOORS = [
     ["agent"],
     ["report", "connector"],
     ["experiment"],
-    ["cli"],
+    ["cli", "__main__"],
 ]
 PLACE = {room: (floor, place) for floor, rooms in enumerate(FLOORS) for place, room in enumerate(rooms)}
 

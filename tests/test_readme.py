@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.servers.clearml import loopback_clearml
 from tests.servers.hub import loopback_hub
+from tests.servers.s3 import loopback_s3
 
 import rl_framework
 from rl_framework import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def block(heading: str) -> str:
+    """Returns the Python code under a heading."""
+    section = re.split(r"^##+ ", README.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    return code
 
 
 @pytest.fixture
@@ -24,16 +32,20 @@ def _registries_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_ten_lines() -> None:
-    assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) == 10
+    assert len([line for line in block("Ten lines of Python").splitlines() if line.strip()]) == 10
 
 
 def test_every_block_is_run_by_a_test() -> None:
-    assert len(BLOCKS) == 10
+    headings = set(re.findall(r'[( ]block\("([^"]+)"\)', Path(__file__).read_text()))
+    sections = re.split(r"^##+ (.*)\n", README, flags=re.MULTILINE)
+    assert headings == {
+        heading for heading, text in zip(sections[1::2], sections[2::2], strict=True) if "```python" in text
+    }
 
 
 def test_the_first_example_learns_and_leaves_what_it_says() -> None:
     names: dict[str, object] = {}
-    exec(compile(BLOCKS[0], "README.md", "exec"), names)
+    exec(compile(block("Ten lines of Python"), "README.md", "exec"), names)
     assert names["mean_reward"] > 100  # type: ignore[operator]
     directory = Path("runs/my-first-run")
     files = {"agent.zip", "histograms.jsonl", "learning_curve.png", "metrics.jsonl", "record.json", "replay.mp4"}
@@ -42,11 +54,11 @@ def test_the_first_example_learns_and_leaves_what_it_says() -> None:
 
 def test_the_interrupted_training_goes_on_to_the_same_weights() -> None:
     whole: dict[str, object] = {}
-    exec(compile(BLOCKS[1], "README.md", "exec"), whole)
+    exec(compile(block("Interrupted? Go on exactly"), "README.md", "exec"), whole)
     newest, _, oldest = sorted(Path("checkpoints").glob("checkpoint_*.zip"), reverse=True)
     newest.unlink()
     resumed: dict[str, object] = {}
-    exec(compile(BLOCKS[1], "README.md", "exec"), resumed)
+    exec(compile(block("Interrupted? Go on exactly"), "README.md", "exec"), resumed)
     states = [names["agent"].algorithm.policy.state_dict() for names in (whole, resumed)]  # type: ignore[attr-defined]
     assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
     assert oldest.exists()
@@ -55,7 +67,7 @@ def test_the_interrupted_training_goes_on_to_the_same_weights() -> None:
 def test_the_clone_of_the_expert_acts_like_it_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(ROOT / "data")
     names: dict[str, object] = {}
-    exec(compile(BLOCKS[2], "README.md", "exec"), names)
+    exec(compile(block("Learn from an expert's episodes"), "README.md", "exec"), names)
     agent, going_on = names["agent"], names["going_on"]
     assert isinstance(agent, rl_framework.ImitationAgent)
     assert isinstance(going_on, rl_framework.StableBaselinesAgent)
@@ -65,7 +77,7 @@ def test_the_clone_of_the_expert_acts_like_it_and_goes_on(tmp_path: Path) -> Non
 
 def test_parameters_as_data_make_an_agent() -> None:
     names: dict[str, object] = {}
-    exec(compile(BLOCKS[3], "README.md", "exec"), names)
+    exec(compile(block("Parameters as data"), "README.md", "exec"), names)
     agent = names["agent"]
     assert isinstance(agent, rl_framework.StableBaselinesAgent)
     agent.train("Pendulum-v1", 8, progress_bar=False, seed=0)
@@ -75,7 +87,7 @@ def test_parameters_as_data_make_an_agent() -> None:
 @pytest.mark.usefixtures("_registries_as_they_were")
 def test_a_features_extractor_is_shared_and_frozen() -> None:
     names: dict[str, object] = {}
-    exec(compile(BLOCKS[4], "README.md", "exec"), names)
+    exec(compile(block("Features that reinforcement and imitation learning share"), "README.md", "exec"), names)
     dqn = names["agent"]
     assert isinstance(dqn, rl_framework.StableBaselinesAgent)
     ppo = rl_framework.load_agent("first.zip")
@@ -85,7 +97,7 @@ def test_a_features_extractor_is_shared_and_frozen() -> None:
 
 def test_the_comparison_says_what_is_the_case(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
-    exec(compile(BLOCKS[7], "README.md", "exec"), names)
+    exec(compile(block("Is the difference real?"), "README.md", "exec"), names)
     assert names["comparison"].verdict == "a_better"  # type: ignore[attr-defined]
     assert "PPO is better than A2C" in capsys.readouterr().out
 
@@ -93,7 +105,7 @@ def test_the_comparison_says_what_is_the_case(capsys: pytest.CaptureFixture[str]
 @pytest.mark.usefixtures("_registries_as_they_were")
 def test_the_simulator_is_learned() -> None:
     names: dict[str, object] = {}
-    exec(compile(BLOCKS[8], "README.md", "exec"), names)
+    exec(compile(block("Your own simulator"), "README.md", "exec"), names)
     result = names["agent"].evaluate(names["Corridor"](), 5, deterministic=True, seed=0)  # type: ignore[attr-defined, operator]
     assert result.mean == -10.0  # ten steps to the right are the best there is
 
@@ -113,7 +125,7 @@ def test_extras_are_those_of_the_metadata() -> None:
 def test_the_agent_and_its_episodes_are_shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with loopback_hub(monkeypatch, tmp_path / "cache") as hub:
         names: dict[str, object] = {}
-        exec(compile(BLOCKS[5], "README.md", "exec"), names)
+        exec(compile(block("Share on the Hugging Face Hub"), "README.md", "exec"), names)
         files = set(hub.repositories["model", "tester/ppo-CartPole-v1"].files)
     wanted = {"README.md", "agent.zip", "replay.mp4", "results.json", "checkpoints/checkpoint_000000004096.zip"}
     assert wanted <= files
@@ -123,23 +135,39 @@ def test_the_agent_and_its_episodes_are_shared(monkeypatch: pytest.MonkeyPatch, 
 def test_the_run_is_tracked_and_its_agent_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with loopback_clearml(monkeypatch, tmp_path) as server:
         names: dict[str, object] = {}
-        exec(compile(BLOCKS[6], "README.md", "exec"), names)
+        exec(compile(block("Track with ClearML"), "README.md", "exec"), names)
         task = server.task()
     assert task["status"] == "completed"
     assert names["again"].num_timesteps == names["agent"].num_timesteps  # type: ignore[attr-defined]
 
 
 def test_hub_and_clearml_take_less_than_fifteen_lines() -> None:
-    for block in BLOCKS[5:7]:
-        assert len([line for line in block.splitlines() if line.strip()]) < 15
+    for code in (block("Share on the Hugging Face Hub"), block("Track with ClearML")):
+        assert len([line for line in code.splitlines() if line.strip()]) < 15
 
 
 def test_two_groups_learn_in_one_world() -> None:
     names: dict[str, object] = {}
-    exec(compile(BLOCKS[9], "README.md", "exec"), names)
+    exec(compile(block("Several agents in one world"), "README.md", "exec"), names)
     multi = names["multi"]
     assert isinstance(multi, rl_framework.MultiAgent)
     assert multi.num_timesteps >= 1_000
     hunters = rl_framework.load_agent("hunters.zip")
     assert isinstance(hunters, rl_framework.StableBaselinesAgent)
     assert hunters.action_space == multi["adversary"].action_space
+
+
+def test_algorithms_from_parts() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(block("Algorithms from parts"), "README.md", "exec"), names)
+    assert names["agent"].num_timesteps >= 30_000
+    assert names["result"].mean > 0.9  # the treasure was found
+
+
+def test_runs_on_a_bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    with loopback_s3(monkeypatch):
+        exec(compile(block("Keep runs on S3, Google Drive, SFTP, the Hub or in a folder"), "README.md", "exec"), names)
+    assert names["same_agent"].num_timesteps == 256
+    assert names["resumed"].num_timesteps == 512

@@ -26,7 +26,7 @@ def test_the_page_on_storage(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(agent, StableBaselinesAgent)
         assert isinstance(same_agent, StableBaselinesAgent)
         assert isinstance(resumed, StableBaselinesAgent)
-        assert resumed.num_timesteps == 1024
+        assert resumed.num_timesteps == 512
         observations = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
         on_drive = load_agent("gdrive://experiments/walker")
         for other in (same_agent, on_drive):

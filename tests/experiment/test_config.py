@@ -179,6 +179,22 @@ def test_composed_and_multi_agents_are_made_of_sections() -> None:
     assert load_config(data).to_data() == data
 
 
+def test_the_device_goes_to_the_agent(caplog: pytest.LogCaptureFixture) -> None:
+    def built(agent: dict[str, Any], device: str = "cpu") -> Any:
+        return Experiment.from_config({**BASIC, "agent": agent, "device": device}).build().agent
+
+    assert built({"algorithm": "ppo"}).algorithm_parameters == {"device": "cpu"}
+    assert built({"algorithm": "ppo"}, "auto").algorithm_parameters == {}
+    assert built({"type": "composed", "parts": ["ppo"]}).device.type == "cpu"
+    groups = built({"type": "multi", "groups": {"a": {"algorithm": "dqn"}}})
+    assert groups["a"].algorithm_parameters == {"device": "cpu"}
+    assert caplog.text == ""
+    assert built({"algorithm": "q_learning"}).algorithm_parameters == {}
+    assert "custom has no parameter device" in caplog.text
+    with pytest.raises(ArgumentError, match="device='cuda:77': torch sees"):
+        built({"algorithm": "ppo"}, "cuda:77")
+
+
 # What other packages add
 
 
@@ -251,10 +267,28 @@ def test_a_connector_of_another_package_has_the_keys_of_its_constructor(monkeypa
     assert "connectors[1].row: is needed" in text
 
 
+def test_what_a_class_of_another_package_raises_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Moody(Library):
+        def __init__(self, upload_config: Shelf) -> None: ...
+
+    @dataclass
+    class Odd:
+        row: int
+
+        def __post_init__(self) -> None:
+            raise TypeError("not today")
+
+    Moody.__init__.__annotations__["upload_config"] = Odd
+    monkeypatch.setattr(registry.connectors, "_entries", dict(registry.connectors._entries))
+    registry.register_connector("moody", Moody)
+    text = refusal({**BASIC, "connectors": [{"type": "moody", "row": 1}]})
+    assert text == "connectors[0]: Moody refuses it: not today"
+
+
 @pytest.mark.usefixtures("_library")
 def test_the_schema_has_what_other_packages_add() -> None:
     schema = role_schema(CONNECTOR, {})
-    (entry,) = [one for one in schema["oneOf"] if one["properties"]["type"]["const"] == "library"]
+    (entry,) = [one for one in schema["oneOf"] if one["properties"]["type"]["enum"] == ["library"]]
     assert entry["properties"]["row"]["description"] == "Which one, from the left."
     assert entry["properties"]["height"]["default"] == 1.5
     assert set(entry["required"]) == {"type", "row"}

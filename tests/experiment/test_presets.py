@@ -178,7 +178,7 @@ def _is_installed(identifier: str) -> bool:
 def test_a_preset_is_a_configuration(name: str) -> None:
     data = find_preset(name)
     assert set(data) == {"agent", "environment", "training"}
-    if not _is_installed(data["environment"]["id"]) or name.partition("/")[0] in IMITATION:
+    if not _is_installed(data["environment"]["id"]):
         data["environment"] = {"id": "CartPole-v1"}
     config = load_config({**data, "episodes": {"path": "data"}} if "imitation" in str(data["agent"]) else data)
     assert config.training.total_timesteps == data["training"]["total_timesteps"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rl_framework.errors import ArgumentError
-from rl_framework.report.plots import _rolling_mean, _thin, plot_learning_curve
+from rl_framework.report.plots import rolling_mean, thin, plot_learning_curve
 from rl_framework.training.metrics import MetricsRecord, MetricsWriter
 
 BLUE, VERMILION, GREEN = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
@@ -71,14 +71,14 @@ def test_a_single_point_can_be_seen(tmp_path, records):
 def test_rolling_mean_averages_the_last_values():
     values = np.random.default_rng(0).normal(1e6, 1.0, size=50)
     expected = [values[max(0, i - 6) : i + 1].mean() for i in range(50)]
-    np.testing.assert_allclose(_rolling_mean(values, 7), expected, rtol=1e-14)
+    np.testing.assert_allclose(rolling_mean(values, 7), expected, rtol=1e-14)
 
 
 def test_thinning_keeps_extremes_ends_and_order():
     values = np.random.default_rng(0).normal(size=10_000)
     values[1234], values[8765] = 99.0, -99.0
     timesteps = np.arange(10_000) * 3
-    thin_timesteps, thin_values = _thin(timesteps, values, 50)
+    thin_timesteps, thin_values = thin(timesteps, values, 50)
     assert len(thin_values) <= 102
     assert {99.0, -99.0, values[0], values[-1]} <= set(thin_values)
     assert (np.diff(thin_timesteps) > 0).all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -61,7 +60,9 @@ class TrainingProgress(Callback):
         self._marks = [(now, event.timestep)]
         self._last_return = None
         if self.is_shown and STDERR.is_terminal:
-            self._bar = Progress(BarColumn(bar_width=30), TextColumn("{task.description}"), console=STDERR)
+            # Without a thread of its own: environments may be about to fork this process.
+            columns = BarColumn(bar_width=30), TextColumn("{task.description}")
+            self._bar = Progress(*columns, console=STDERR, auto_refresh=False)
             self._task = self._bar.add_task("", total=self._total - self._start)
             self._draw(event.timestep)
             self._bar.start()
@@ -113,8 +114,8 @@ class TrainingProgress(Callback):
 
     def _draw(self, timestep: int) -> None:
         assert self._bar is not None  # only then
-        options: dict[str, Any] = {"completed": timestep - self._start, "description": self._line(timestep)}
-        self._bar.update(self._task, **options)
+        done = min(timestep, self._total) - self._start
+        self._bar.update(self._task, completed=done, description=self._line(timestep), refresh=True)
 
     def _line(self, timestep: int) -> str:
         done, whole = timestep - self._start, max(1, self._total - self._start)

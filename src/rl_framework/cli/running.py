@@ -66,7 +66,9 @@ def _announce(experiment: Experiment, training: Training) -> None:
     record = training.record
     seeds = experiment.config.seeds
     folder = experiment.folder if seeds is None else f"{experiment.folder}/seed-{training.seed}"
-    where = f" in {record['environment']}" if record.get("environment") else ""
+    named = experiment.config.environment
+    name = record.get("environment") or (named and (named.id or named.type))
+    where = f" in {name}" if name else ""
     times = f" × {record['n_environments']}" if record.get("n_environments", 0) > 1 else ""
     device = f", on {record['device']}" if record.get("device") else ""
     verb = f"goes on at timestep {training.timestep:,}" if training.resumed else "begins"
@@ -80,9 +82,9 @@ def _interrupted(experiment: Experiment) -> Answer:
         return Answer({"interrupted": True, "run": None}, exit_code=INTERRUPTED)
     found = Run.open(folder)
     kept = "" if found.checkpoints or found.seeds else ", without a checkpoint: resuming begins anew"
-    note(f"interrupted{kept}. To go on:")
+    note(f"interrupted{kept}")
     data = {"interrupted": True, **_data(found)}
-    return Answer(data, [resume_line(folder)], exit_code=INTERRUPTED)
+    return Answer(data, ["To go on:", resume_line(folder)], exit_code=INTERRUPTED)
 
 
 def _data(found: Run) -> dict[str, Any]:
@@ -91,11 +93,15 @@ def _data(found: Run) -> dict[str, Any]:
         "status": found.status,
         "timestep": found.timestep,
         "agent": str(found.agent_path) if found.agent_path.is_file() else None,
-        "videos": [str(path) for path in found.videos],
+        "videos": _videos(found),
         "results": found.summary,
         "seeds": {each.name.removeprefix("seed-"): str(each.folder) for each in found.seeds},
         "resume": resume_line(found.folder),
     }
+
+
+def _videos(found: Run) -> list[str]:
+    return [str(path) for run in (found, *found.seeds) for path in run.videos]
 
 
 def _shown(found: Run) -> list[RenderableType]:
@@ -109,7 +115,7 @@ def _shown(found: Run) -> list[RenderableType]:
             f"{summary['n_seeds']} seeds: mean return {summary['mean']:.2f} ± {summary['std']:.2f}, IQM "
             f"{summary['iqm']:.2f}, 95 % interval {low:.2f} to {high:.2f} ({each})"
         )
-    lines += [f"Video: {path}" for path in found.videos]
+    lines += [f"Video: {path}" for path in _videos(found)]
     if found.agent_path.is_file():
         lines.append(f"Agent: {found.agent_path} ({found.timestep:,} timesteps)")
     lines.append("To train it for longer, add --total-timesteps to:")

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -80,7 +80,7 @@ def as_verb(function: Callable[..., Answer]) -> Callable[..., None]:
         from rl_framework.cli.output import note, only_stderr, show, told_on_stderr
 
         try:
-            with told_on_stderr(), only_stderr() if as_json else nullcontext():
+            with told_on_stderr(), only_stderr():
                 answer = function(**arguments)
         except (typer.Exit, BrokenPipeError):
             raise

@@ -161,6 +161,16 @@ FAMILIES = (
         entry_points="gymnasium_robotics",
         examples=("FetchReach-v4", "PointMaze_UMaze-v3", "AdroitHandDoor-v1", "HandReach-v3"),
     ),
+    Family(
+        name="seals",
+        description="tasks without hidden signs of their end, for imitation learning",
+        extra="imitation",
+        modules=("seals",),
+        registers="seals",
+        ids=r"seals/",
+        entry_points="seals",
+        examples=("seals/CartPole-v0", "seals/MountainCar-v0"),
+    ),
 )
 
 

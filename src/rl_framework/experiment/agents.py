@@ -14,7 +14,7 @@ from pydantic_core import InitErrorDetails
 
 from rl_framework import registry
 from rl_framework.errors import RLFrameworkError, UnknownNameError
-from rl_framework.experiment.sections.kinds import Kind, KindOf, Role, key_in, without_argument
+from rl_framework.experiment.sections.kinds import Kind, KindOf, Role, key_in, refusal_of, without_argument
 from rl_framework.experiment.sections.section import Whole, complaint, complaints, whole
 from rl_framework.experiment.sections.signatures import Parameter, data_type, is_scalar, members_of, parameters_of
 
@@ -92,6 +92,8 @@ def _check(section: Kind) -> Iterable[InitErrorDetails]:
             if key[1] not in left:
                 return found
             changed["parameters"] = {name: value for name, value in left.items() if name != key[1]}
+        except (TypeError, ValueError) as error:  # classes of other packages may raise these
+            return [*found, complaint(f"{type(section).target.__name__} refuses it: {error}")]
         else:
             return [*found, *_check_values(section, agent)]
     return found
@@ -192,11 +194,7 @@ def _made(value: Any, device: str) -> Any:
 
 
 def _check_part(section: Kind) -> Iterable[InitErrorDetails]:
-    try:
-        type(section).target(**section.arguments())
-    except RLFrameworkError as error:
-        return [complaint(without_argument(error), key_in(section, error))]
-    return []
+    return refusal_of(section, lambda: type(section).target(**section.arguments()))
 
 
 def _sections_inside(annotation: Any) -> Any:

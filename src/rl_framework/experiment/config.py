@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,12 +16,13 @@ from rl_framework.experiment.agents import AGENT, agent_section
 from rl_framework.experiment.connectors import CONNECTOR
 from rl_framework.experiment.environments import GYMNASIUM, WRAPPER, check_environment
 from rl_framework.experiment.reading.bases import BASE, with_bases
-from rl_framework.experiment.reading.documents import Document, from_data, read_file
+from rl_framework.experiment.reading.documents import from_data, read_file
 from rl_framework.experiment.reading.overrides import apply_overrides, read_overrides
 from rl_framework.experiment.reading.variables import check_secrets
 from rl_framework.experiment.sections.kinds import Kind, KindOf
 from rl_framework.experiment.sections.section import Count, Section, as_whole, complaint, problems_of
 from rl_framework.experiment.sections.signatures import OneMessage
+from rl_framework.secrecy import redact
 
 __all__ = [
     "EnvironmentConfig",
@@ -282,11 +284,11 @@ def load_config(
     except ValidationError as error:
         problems += problems_of(error, document)
     if problems:
-        raise ConfigurationError(_in_order(problems, document))
+        raise ConfigurationError(_in_order(problems))
     return config
 
 
-def _in_order(problems: list[ConfigurationProblem], document: Document) -> list[ConfigurationProblem]:
-    """Orders problems as they stand in the file, and tells the same only once."""
-    unique = dict.fromkeys(problems)
+def _in_order(problems: list[ConfigurationProblem]) -> list[ConfigurationProblem]:
+    """Orders problems as they stand in the file, tells the same only once, and hides secrets."""
+    unique = dict.fromkeys(replace(problem, message=redact(problem.message)) for problem in problems)
     return sorted(unique, key=lambda problem: (problem.file or "", problem.line or 0))

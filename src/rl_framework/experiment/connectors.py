@@ -9,10 +9,8 @@ from typing import Any
 from pydantic_core import InitErrorDetails
 
 from rl_framework import registry
-from rl_framework.errors import RLFrameworkError
 from rl_framework.experiment.reading.variables import with_secrets
-from rl_framework.experiment.sections.kinds import Kind, Role, key_in, without_argument
-from rl_framework.experiment.sections.section import complaint
+from rl_framework.experiment.sections.kinds import Kind, Role, refusal_of
 
 __all__ = ["CONNECTOR", "make_connector"]
 
@@ -21,11 +19,7 @@ _FOLDER = "directory"
 
 def _check(section: Kind) -> Iterable[InitErrorDetails]:
     """Makes what the connector is configured with, but not the connector, which may open files and connections."""
-    try:
-        section.arguments()
-    except RLFrameworkError as error:
-        return [complaint(without_argument(error), key_in(section, error))]
-    return []
+    return refusal_of(section, section.arguments)
 
 
 def make_connector(section: Kind, folder: Path) -> Any:

@@ -33,7 +33,9 @@ GYMNASIUM = "gymnasium"
 Source = tuple[Any, dict[str, Any] | None]
 """What `train` and `evaluate` take as environments, and their `environment_kwargs`."""
 
-WRAPPER = Role("wrapper", registry.wrappers, options={"without": ("env", "environment", "training")}, has_short_form=True)
+WRAPPER = Role(
+    "wrapper", registry.wrappers, options={"without": ("env", "environment", "training")}, has_short_form=True
+)
 
 
 def check_environment(section: EnvironmentConfig) -> Iterable[InitErrorDetails]:

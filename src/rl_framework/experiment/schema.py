@@ -71,7 +71,8 @@ def role_schema(role: Role, definitions: dict[str, Any]) -> dict[str, Any]:
         except RLFrameworkError:
             continue
         choice = _hoisted(section.model_json_schema(), definitions)
-        choice["required"] = ["type", *(key for key in choice.get("required", ()) if key != "type")]
+        choice["required"] = ["type", *choice.get("required", ())]
+        choice["properties"]["type"] = {"enum": sorted({name, section.model_fields["type"].default})}
         if role is AGENT and name in _ALGORITHMS:
             choice |= _parameters(name)
         if role.has_short_form and choice["required"] == ["type"]:

@@ -18,7 +18,7 @@ from rl_framework.whole_file import written_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["EPISODE_RETURN", "plot_learning_curve"]
+__all__ = ["EPISODE_RETURN", "plot_learning_curve", "rolling_mean", "thin"]
 
 EPISODE_RETURN = "episode/return"
 """The metric that every finished episode leaves."""
@@ -119,7 +119,7 @@ def _evaluations(records: Sequence[MetricsRecord]) -> _Values:
     return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
-def _rolling_mean(values: _Values, window: int) -> _Values:
+def rolling_mean(values: _Values, window: int) -> _Values:
     """Returns the mean of each value and the `window - 1` before it, or of as many as there are."""
     # Sums of deviations lose less precision than sums of values that are all large.
     center = values.mean()
@@ -129,7 +129,7 @@ def _rolling_mean(values: _Values, window: int) -> _Values:
     return np.asarray((sums[ends] - sums[starts]) / (ends - starts) + center, dtype=np.float64)
 
 
-def _thin(timesteps: _Timesteps, values: _Values, n_bins: int) -> tuple[_Timesteps, _Values]:
+def thin(timesteps: _Timesteps, values: _Values, n_bins: int) -> tuple[_Timesteps, _Values]:
     """Keeps the minimum and the maximum of each of `n_bins` stretches, and the first and last value, in their order."""
     if len(values) <= 2 * n_bins:
         return timesteps, values
@@ -146,7 +146,7 @@ def _draw_values(axes: Axes, timesteps: _Timesteps, values: _Values, window: int
     every_label = f"every {unit}"
     marker = "o" if len(values) < _FEW else None
     axes.plot(
-        *_thin(timesteps, values, _BINS),
+        *thin(timesteps, values, _BINS),
         color=_BLUE,
         alpha=0.3,
         linewidth=0.8,
@@ -155,9 +155,9 @@ def _draw_values(axes: Axes, timesteps: _Timesteps, values: _Values, window: int
         label=every_label,
         zorder=1,
     )
-    smooth = _rolling_mean(values, window)
+    smooth = rolling_mean(values, window)
     mean_label = f"mean of the last {window} {unit}s"
-    axes.plot(*_thin(timesteps, smooth, _BINS), color=_BLUE, linewidth=2, label=mean_label, zorder=3)
+    axes.plot(*thin(timesteps, smooth, _BINS), color=_BLUE, linewidth=2, label=mean_label, zorder=3)
 
 
 def _draw_evaluations(axes: Axes, evaluations: _Values) -> None:

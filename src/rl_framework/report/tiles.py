@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from rl_framework.environment.batch import BatchedEnvironment, SlotStep
 from rl_framework.errors import RecordingError
+from rl_framework.report.component_series import ComponentSeries
 from rl_framework.report.components import Moment
 from rl_framework.report.overlay import Overlay, OverlayPainter
 
@@ -25,6 +26,9 @@ class Tiles:
         count: How many of the slots that draw something, the first ones, to film.
         columns: Of the grid.
         overlay: What to write onto every tile, or None.
+
+    Attributes:
+        series: The components of the first tile that the overlay names; None: it names none.
     """
 
     def __init__(self, environments: BatchedEnvironment, count: int, columns: int, overlay: Overlay | None) -> None:
@@ -36,6 +40,7 @@ class Tiles:
         self._painters: list[OverlayPainter] = []
         self._moments: list[Moment] = []
         self._shape: tuple[int, ...] = ()
+        self.series: ComponentSeries | None = None
 
     @property
     def wants_value(self) -> bool:
@@ -70,6 +75,9 @@ class Tiles:
                 lines = overlay.components(moment, tuple(self._environments.single_action_space.shape or ()))
                 self._moments.append(moment)
                 self._painters.append(OverlayPainter(overlay, lines, np.shape(frames[slot])))
+                if overlay.show is not None and self.series is None:
+                    self.series = ComponentSeries(lines)
+        self._note_components()
         return self._compose(frames)
 
     def go_on(self, step: SlotStep, actions: Any, frames: list[Any], values: Any) -> Any:
@@ -78,7 +86,12 @@ class Tiles:
             taken = self._environments.split_actions(actions)
             for moment, slot in zip(self._moments, self._slots, strict=True):
                 self._account(moment, slot, step, taken[slot], _of(values, slot))
+        self._note_components()
         return self._compose(frames)
+
+    def _note_components(self) -> None:
+        if self.series is not None:
+            self.series.add(self._moments[0])
 
     def _account(self, moment: Moment, slot: int, step: SlotStep, action: Any, value: float | None) -> None:
         moment.observation, moment.value = self._observation(step.observations, slot), value

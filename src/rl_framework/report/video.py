@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ from rl_framework.report.tiles import Tiles
 from rl_framework.seeding import check_seed, isolated_random_state
 
 __all__ = ["check_filmable", "record_video"]
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_FPS = 30.0
 
@@ -55,6 +58,9 @@ def record_video(
 
     If something fails after the first frame, what was filmed until then becomes a whole video: at the path, or, where
     a file is already, beside it under a name such as `replay.partial.mp4`; the error tells where.
+
+    What an overlay names is also kept as numbers, frame by frame, in a file beside the video: `replay.components.json`
+    (of several environments, that of the first one); see `rl_framework.report.component_series`.
 
     Args:
         agent: Anything with `predict`: our agents and SB3's models; see `rl_framework.evaluation.Policy`.
@@ -103,9 +109,19 @@ def record_video(
             tiles = Tiles(environments, count, columns, shown)
             frames = _counted(_frames(agent, environments, int(length), deterministic, seed, tiles), bar)
             speed = _frames_per_second(environments) if fps is None else fps
-            return encode_video(frames, target, speed, ffmpeg=ffmpeg)
+            encode_video(frames, target, speed, ffmpeg=ffmpeg)
+            _keep_components(tiles, target, speed)
+            return target
         finally:
             environments.close()
+
+
+def _keep_components(tiles: Tiles, video: Path, fps: float) -> None:
+    if tiles.series is not None:
+        try:
+            tiles.series.write(video, fps)
+        except OSError as error:  # the video is there, and worth more
+            logger.error("the components of %s could not be kept: %s", video, error)
 
 
 def check_filmable(

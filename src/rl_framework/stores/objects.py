@@ -88,7 +88,9 @@ class ObjectStore(FileStore):
             self.files.rm_file(self._full(path))
 
     def _check_place(self, error: Exception) -> None:
-        """Raises the error again if not only the file is missing, but the bucket."""
+        """Raises if not only the file is missing, but the bucket: that is no empty folder."""
+        if self.address.scheme == "gs":
+            self.files.ls(self.address.host)
 
     @contextmanager
     def _missing(self, path: str) -> Iterator[None]:
@@ -101,7 +103,9 @@ class ObjectStore(FileStore):
     def judge(self, error: Exception) -> StoreError:
         """Says what a failure of the client means."""
         status = status_of(error)
-        if isinstance(error, PermissionError) or status in (401, 403):
+        # gcsfs tells of a refusal in words only.
+        is_refused = isinstance(error, PermissionError) or str(error).startswith("Forbidden")
+        if is_refused or status in (401, 403):
             return StoreError(
                 f"{self.address}: it may not be read or written with these keys ({describe_error(error)}): see "
                 f"{self.where_keys_are}",

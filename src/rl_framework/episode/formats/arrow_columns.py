@@ -309,7 +309,9 @@ class _Reader:
         if types.is_boolean(kind):
             bits = self._view(buffer, np.uint8, (len(array) + 7) // 8)
             return NumberColumn(self._where, length, tuple(levels), bits, np.dtype(np.bool_))
-        dtype = np.dtype(kind.to_pandas_dtype())
+        # Not kind.to_pandas_dtype(): some releases of pyarrow import all of pandas for it.
+        letter = "f" if types.is_floating(kind) else "i" if types.is_signed_integer(kind) else "u"
+        dtype = np.dtype(f"{letter}{kind.bit_width // 8}")
         return NumberColumn(self._where, length, tuple(levels), self._view(buffer, dtype, len(array)), dtype)
 
     def _texts(self, length: int, levels: list[Level], array: Any, dtype: Any) -> TextColumn:

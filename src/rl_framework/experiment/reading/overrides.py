@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rl_framework.errors import ConfigurationError, ConfigurationProblem
+from rl_framework.errors import ConfigurationError, ConfigurationProblem, shorten
 from rl_framework.experiment.reading.documents import Document, Key, Place, dotted, parse
+from rl_framework.secrecy import redact
 
 __all__ = ["Override", "apply_overrides", "parse_key", "read_overrides"]
 
@@ -62,7 +63,7 @@ def read_overrides(overrides: Iterable[str]) -> list[Override]:
         written, equals, value = str(text).partition("=")
         key = parse_key(written.strip())
         if not equals or key is None:
-            message = f"{text!r} is none: write a.b=value or a.b[0]=value"
+            message = f"{redact(shorten(text))} is none: write a.b=value or a.b[0]=value"
             problems.append(ConfigurationProblem(message, file=_OVERRIDE))
             continue
         try:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails, core_schema
 
 from rl_framework import registry
-from rl_framework.errors import ArgumentError, RLFrameworkError, UnknownNameError
+from rl_framework.errors import ArgumentError, RLFrameworkError, UnknownNameError, shorten
 from rl_framework.experiment.reading.documents import Key
 from rl_framework.experiment.sections.section import Section, as_data, complaint
 from rl_framework.experiment.sections.signatures import Parameter, as_arguments, parameters_of, section_of
 
-__all__ = ["ROLE_MARK", "Kind", "KindOf", "Role", "key_in", "without_argument"]
+__all__ = ["ROLE_MARK", "Kind", "KindOf", "Role", "key_in", "refusal_of", "without_argument"]
 
 ROLE_MARK = "x-role"
 """Where a JSON Schema is to list the types of a role."""
@@ -72,10 +71,7 @@ class Role:
     check: Callable[[Any], Iterable[InitErrorDetails]] = lambda section: ()
     default: Callable[[Mapping[str, Any]], str | None] = lambda data: None
     has_short_form: bool = False
-
-    @cached_property
-    def _sections(self) -> dict[str, tuple[Any, type[Kind]]]:
-        return {}
+    _made: dict[str, type[Kind]] = field(default_factory=dict, repr=False)
 
     def section(self, name: str) -> type[Kind]:
         """Returns the section for a type.
@@ -84,15 +80,20 @@ class Role:
             UnknownNameError: There is no such type; the nearest names are suggested.
             RLFrameworkError: It cannot be imported.
         """
-        key = name.lower()
         target = self.known.get(name, "type")
-        if key not in self._sections or self._sections[key][0] is not target:
-            parameters = parameters_of(target, **self.options)
-            made = section_of(f"{self.name}_{key}", parameters, Kind, type=(Literal[key], ...))
-            made.__doc__ = (target.__doc__ or "").strip().partition("\n\n")[0]
-            made.role, made.target, made.parameters_taken = self, target, parameters  # type: ignore[attr-defined]
-            self._sections[key] = (target, made)  # type: ignore[assignment]
-        return self._sections[key][1]
+        # What another package offers is written with the package's name, so that the file tells what it needs.
+        key = self.known.name_of(target) or name.lower()
+        if key not in self._made or self._made[key].target is not target:
+            self._made[key] = self._section_for(key, target)
+        return self._made[key]
+
+    def _section_for(self, key: str, target: Any) -> type[Kind]:
+        parameters = parameters_of(target, **self.options)
+        section = section_of(f"{self.name}_{key}", parameters, Kind, type=(Literal[key], key))
+        assert issubclass(section, Kind)  # the base that was asked for
+        section.__doc__ = (target.__doc__ or "").strip().partition("\n\n")[0]
+        section.role, section.target, section.parameters_taken = self, target, parameters
+        return section
 
 
 class KindOf:
@@ -117,7 +118,7 @@ class KindOf:
         if isinstance(data, str) and self.role.has_short_form:
             data = {"type": data}
         if not isinstance(data, Mapping):
-            raise _wrong(f"must be a mapping with the type of the {self.role.name}, and is {data!r}")
+            raise _wrong(f"must be a mapping with the type of the {self.role.name}, and is {shorten(data)}")
         name = data.get("type")
         try:
             name = self.role.default(data) if name is None else name
@@ -127,7 +128,7 @@ class KindOf:
             section = self.role.section(name)
         except RLFrameworkError as error:
             raise _wrong(without_argument(error), ("algorithm",) if data.get("type") is None else ("type",)) from error
-        return section.model_validate({**data, "type": name.lower()}, context=info.context)
+        return section.model_validate({**data, "type": section.model_fields["type"].default}, context=info.context)
 
 
 def _wrong(message: str, key: Key = ()) -> ValidationError:
@@ -140,6 +141,22 @@ def without_argument(error: RLFrameworkError) -> str:
     if isinstance(error, UnknownNameError) and error.suggestions:
         text = text.partition(" Known: ")[0]  # there may be a hundred of them
     return text.removeprefix(f"{error.argument}=") if isinstance(error, ArgumentError) else text
+
+
+def refusal_of(section: Kind, make: Callable[[], Any]) -> list[InitErrorDetails]:
+    """Returns what a class says against the arguments of its section, if anything.
+
+    Args:
+        section: The section.
+        make: Makes an object, or checks as much as can be checked without effects.
+    """
+    try:
+        make()
+    except RLFrameworkError as error:
+        return [complaint(without_argument(error), key_in(section, error))]
+    except (TypeError, ValueError) as error:  # classes of other packages may raise these
+        return [complaint(f"{type(section).target.__name__} refuses it: {error}")]
+    return []
 
 
 _BRACKETS = re.compile(r"\[(?:(\d+)|'([^']*)'|\"([^\"]*)\")\]")

@@ -147,6 +147,18 @@ def test_slots_without_anybody_are_not_learned_from():
     assert rows < agent.composition.source.rollout_length * 4 * len(log.of(RolloutEnded))
 
 
+def test_slots_without_anybody_do_not_count_for_the_moments():
+    registry.register_environment_adapter("crowd", CrowdAdapter)
+    agent = ComposedAgent(
+        [PPO(n_steps=16, batch_size=64, n_epochs=1)], normalize_observations=True, normalize_rewards=True
+    )
+    agent.train(Crowd(), 60, seed=0, progress_bar=False)
+    composition = agent.composition
+    for moments in (composition.normaliser.moments[0], composition.reward_normaliser.moments):
+        assert int(moments.count) == agent.num_timesteps
+    assert float(composition.normaliser.moments[0].mean.abs().max()) < 100  # nobody's observation is far out
+
+
 # Exact resume
 
 GRU = {"type": "gru", "hidden_size": 8, "encoder_sizes": [8], "sequence_length": 8}

@@ -248,23 +248,21 @@ def test_what_it_cannot_do_is_refused():
 # What it learns
 
 
-def pendulum(seed, total_timesteps, hidden_sizes, batch_size, learning_rate, n_eval_episodes):
-    agent = ComposedAgent(
-        [SAC(hidden_sizes=hidden_sizes), Replay(capacity=20_000, batch_size=batch_size)],
-        learning_rate=learning_rate,
-        max_grad_norm=None,
-        device="cpu",
-    )
+def pendulum(seed, total_timesteps, sac, replay, learning_rate):
+    parts = [SAC(hidden_sizes=[64, 64], **sac), Replay(capacity=20_000, **replay)]
+    agent = ComposedAgent(parts, learning_rate=learning_rate, max_grad_norm=None, device="cpu")
     agent.train("Pendulum-v1", total_timesteps=total_timesteps, seed=seed, progress_bar=False)
-    return agent.evaluate("Pendulum-v1", n_eval_episodes=n_eval_episodes, deterministic=True, seed=100)
+    return agent.evaluate("Pendulum-v1", n_eval_episodes=5, deterministic=True, seed=100).mean
 
 
-def test_learns_pendulum_some():
-    """Measured: -190 to -320 with three seeds; before learning it gets -1,200 to -1,600."""
-    assert pendulum(0, 3_000, [64, 64], 128, 2e-3, n_eval_episodes=5).mean > -700
+def test_learns_pendulum_fast():
+    """Measured: -121, -121 and -122 with three seeds; before learning it gets -1,200 to -1,600."""
+    replay = {"batch_size": 128, "replay_ratio": 0.75}
+    assert pendulum(0, 2_000, {"gamma": 0.98, "tau": 0.02}, replay, learning_rate=3e-3) > -300
 
 
 @pytest.mark.slow
-def test_learns_pendulum():
-    results = [pendulum(seed, 10_000, [256, 256], 256, 1e-3, n_eval_episodes=20).mean for seed in range(3)]
+def test_learns_pendulum_as_the_paper_says():
+    """Measured over other ten episodes: -151, -154 and -150; with layers of 256 units -148 (one seed)."""
+    results = [pendulum(seed, 10_000, {}, {"batch_size": 256}, learning_rate=1e-3) for seed in range(3)]
     assert min(results) > -200, results

@@ -123,9 +123,9 @@ class Composition(nn.Module):
         """Lets parts annotate a rollout and takes the steps that it gives rise to."""
         with torch.no_grad():
             if self.normaliser is not None:
-                self.normaliser.update(rollout.observations)
+                self.normaliser.update(rollout.seen())
             if self.reward_normaliser is not None:
-                self.reward_normaliser.update(rollout["rewards"], rollout.ended)
+                self.reward_normaliser.update(rollout["rewards"], rollout.ended, rollout.acted)
                 rollout["rewards"] = self.reward_normaliser(rollout["rewards"])
             for part in self.named.values():
                 part.reward(rollout)

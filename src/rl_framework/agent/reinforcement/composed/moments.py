@@ -111,13 +111,21 @@ class RewardNormaliser(nn.Module):
         """Begins with new episodes in so many slots."""
         self.returns = torch.zeros(n_slots, dtype=torch.float64, device=self.returns.device)
 
-    def update(self, rewards: Tensor, ended: Tensor) -> None:
-        """Takes note of the rewards of a rollout, `(n_steps, n_slots)`."""
+    def update(self, rewards: Tensor, ended: Tensor, acted: Tensor | None = None) -> None:
+        """Takes note of the rewards of a rollout.
+
+        Args:
+            rewards: Shape `(n_steps, n_slots)`, like all that follow.
+            ended: The step ended an episode.
+            acted: Which rows are transitions; None: all.
+        """
         returns, seen = self.returns, []
-        for reward, is_last in zip(rewards.double(), ended, strict=True):
-            returns = returns * self.gamma + reward
-            seen.append(returns)
-            returns = torch.where(is_last, 0.0, returns)
+        for step, (reward, is_last) in enumerate(zip(rewards.double(), ended, strict=True)):
+            grown = returns * self.gamma + reward
+            if acted is not None:
+                grown = torch.where(acted[step], grown, returns)
+            seen.append(grown if acted is None else grown[acted[step]])
+            returns = torch.where(is_last, 0.0, grown)
         self.returns.copy_(returns)
         self.moments.update(torch.cat(seen))
 

@@ -84,6 +84,12 @@ class Rollout:
         """Observations of all steps as rows, `(n_steps * n_slots, *shape)`."""
         return flattened(self.tensors["observations"])
 
+    def seen(self) -> Any:
+        """Returns the observations of all transitions as rows: without those of slots that held nobody."""
+        if self.acted is None:
+            return self.observations
+        return rows_of(self.observations, self.acted.reshape(-1).nonzero()[:, 0])
+
     @property
     def ended(self) -> Tensor:
         """Shape `(n_steps, n_slots)`, bool: the step ended an episode."""

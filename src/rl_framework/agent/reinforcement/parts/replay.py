@@ -32,8 +32,8 @@ class Replay(Part):
     bootstrapped like any other. Rewards are kept as they are when the round is learned from, normalised if the agent
     does that, and with what other parts added to them.
 
-    Everything lies on the device, images as uint8. Memory is taken at the first transition. Observations count twice, so
-    that a million images of 84 by 84 by 4 need 56 GB: choose a smaller `capacity` for them.
+    Everything lies on the device, images as uint8. Memory is taken at the first transition. Observations count twice,
+    so that a million images of 84 by 84 by 4 need 56 GB: choose a smaller `capacity` for them.
 
     Args:
         capacity: Transitions to keep; the oldest give way.

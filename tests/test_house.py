@@ -17,6 +17,7 @@ PACKAGE = Path(rl_framework.__file__).parent
 FLOORS = [
     [
         "errors",
+        "html_table",
         "hub",
         "json_arrays",
         "json_spaces",

@@ -99,7 +99,7 @@ def test_a_video_is_recorded(copied: Path) -> None:
     data = rl("record", str(copied), "--length", "5", "--overlay", "return,action", "--json").data
     assert data["video"] == "runs/tiny/videos/replay.mp4"
     assert Path(data["video"]).stat().st_size > 0
-    assert "Did you mean" in rl("record", str(copied), "--overlay", "retrun", "--out", "b.gif", code=2).err
+    assert "is nothing that can be shown" in rl("record", str(copied), "--overlay", "retrun", "--out", "b.gif", code=2).err
 
 
 def test_episodes_are_collected(trained: Path) -> None:

@@ -69,7 +69,8 @@ def test_standard_output_is_one_json_document_whatever_libraries_print(trained: 
 
 
 def test_a_mistake_ends_a_process_with_2() -> None:
-    ended = subprocess.run([*COMMAND, "train", "--algo", "ppp"], capture_output=True, text=True, env=QUIET, check=False)
+    command = [*COMMAND, "train", "--algo", "ppo", "--seeds", "0,a"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=QUIET, check=False)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr.startswith("error: --algo='ppp': not known. Did you mean 'ppo'?")
+    assert ended.stderr.startswith("error: --seeds='0,a': must be integers")

@@ -33,9 +33,9 @@ def trained(shown: TrainingProgress, clock: Clock, total: int, seconds_a_step: f
 
 def test_a_quick_training_has_a_line_for_every_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
-    trained(TrainingProgress(write=lines.append), Clock(monkeypatch), 2_000, 0.01)
-    assert lines[0] == "200 of 2,000 timesteps (10 %), 100 steps/s, 0:00:18 left, last return 20"
-    assert lines[-1] == "2,000 of 2,000 timesteps (100 %), 100 steps/s, 0:00:00 left, last return 200"
+    trained(TrainingProgress(write=lines.append), Clock(monkeypatch), 2_000, 0.125)
+    assert lines[0] == "200 of 2,000 timesteps (10 %), 8 steps/s, 0:03:45 left, last return 20"
+    assert lines[-1] == "2,000 of 2,000 timesteps (100 %), 8 steps/s, 0:00:00 left, last return 200"
     assert len(lines) == 10
 
 
@@ -61,8 +61,8 @@ def test_a_terminal_has_a_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> No
     screen = io.StringIO()
     monkeypatch.setattr(progress, "STDERR", Console(file=screen, force_terminal=True, width=120, highlight=False))
     lines: list[str] = []
-    trained(TrainingProgress(write=lines.append), Clock(monkeypatch), 1_000, 0.05)
+    trained(TrainingProgress(write=lines.append), Clock(monkeypatch), 1_000, 0.125)
     drawn = screen.getvalue()
-    assert "500 of 1,000 timesteps (50 %), 20 steps/s, 0:00:25 left, last return 50" in drawn
+    assert "500 of 1,000 timesteps (50 %), 8 steps/s, 0:01:02 left, last return 50" in drawn
     assert drawn.rstrip().endswith("\x1b[?25h")
     assert lines == []

@@ -22,7 +22,7 @@ def test_an_agent_goes_to_the_hub_and_comes_back_the_same(
         assert "tester/tiny" in pushed.out
         data = rl("pull", address, "--json").data
         assert data == {"path": "tiny.zip", "agent": "StableBaselinesAgent", "timesteps": 64}
-        assert Path("tiny.zip").read_bytes() == files["agent.zip"].content
+        assert Path("tiny.zip").read_bytes() == files["agent.zip"]
         assert rl("pull", address, "--json").data["path"] == "tiny-2.zip"
         evaluated = rl("evaluate", address, "--episodes", "2", "--seed", "1", "--json").data
         local = rl("evaluate", str(copied), "--episodes", "2", "--seed", "1", "--json").data

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rl_framework.errors import ArgumentError
-from rl_framework.report.plots import rolling_mean, thin, plot_learning_curve
+from rl_framework.report.plots import plot_learning_curve, rolling_mean, thin
 from rl_framework.training.metrics import MetricsRecord, MetricsWriter
 
 BLUE, VERMILION, GREEN = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rl_framework.episode.episode import Episode
 from rl_framework.episode.exchange import Exchange
 from rl_framework.episode.inferred_spaces import joined_space
-from rl_framework.episode.statistics import EpisodeStatistics, html_table
+from rl_framework.episode.statistics import EpisodeStatistics
 from rl_framework.episode.storage import (
     EpisodeStorage,
     in_memory,
@@ -26,6 +26,7 @@ from rl_framework.episode.storage import (
 )
 from rl_framework.episode.transitions import Transitions, column
 from rl_framework.errors import ArgumentError, shorten
+from rl_framework.html_table import html_table
 from rl_framework.stores import is_published, refuse_address
 
 __all__ = ["EpisodeSequence"]

@@ -1,8 +1,7 @@
-"""What a set of episodes is like, in a few numbers, and how a notebook shows it."""
+"""What a set of episodes is like, in a few numbers."""
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,18 +110,3 @@ class EpisodeStatistics:
                 ("truncated", f"{self.truncated:.1%}"),
             ]
         return rows
-
-
-def html_table(title: str, rows: list[tuple[str, str]]) -> str:
-    """Returns a table of two columns that takes its colours from the notebook, light or dark."""
-    cell = "padding:0.15em 0.8em;border:0;background:transparent;color:inherit;text-align:"
-    lines = [
-        f'<tr><th scope="row" style="{cell}left;font-weight:normal;opacity:0.75">{html.escape(name)}</th>'
-        f'<td style="{cell}right;font-variant-numeric:tabular-nums">{html.escape(value)}</td></tr>'
-        for name, value in rows
-    ]
-    return (
-        '<table style="border-collapse:collapse;color:inherit">'
-        f'<caption style="text-align:left;caption-side:top;color:inherit;font-weight:bold">{html.escape(title)}'
-        f"</caption><tbody>{''.join(lines)}</tbody></table>"
-    )

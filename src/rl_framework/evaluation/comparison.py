@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from rl_framework.evaluation.inference import (
 )
 from rl_framework.evaluation.runs import Evidence, Results, Unit, gather_evidence
 from rl_framework.evaluation.statistics import share_ahead
+from rl_framework.html_table import html_table
 
 __all__ = ["Comparison", "Verdict", "compare"]
 
@@ -103,14 +103,7 @@ class Comparison:
             (f"{self.unit}s of {a}", _count(self.counts_a)),
             (f"{self.unit}s of {b}", _count(self.counts_b)),
         ]
-        body = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
-            f"<td style='text-align:right'>{html.escape(value)}</td></tr>"
-            for label, value in rows
-        )
-        words = html.escape(" ".join([*self._reasons(), *self.caveats]))
-        title = html.escape(self._headline())
-        return f"<table><caption><b>{title}</b></caption><tbody>{body}</tbody></table><p>{words}</p>"
+        return html_table(self._headline(), rows, " ".join([*self._reasons(), *self.caveats]))
 
     def _headline(self) -> str:
         a, b = (f"this agent {name}" if self.unit == "episode" else name for name in self.names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from rl_framework.errors import ArgumentError
 from rl_framework.evaluation.statistics import Statistic, bootstrap_interval, interquartile_mean
+from rl_framework.html_table import html_table
 from rl_framework.seeding import check_seed
 
 __all__ = ["EvaluationResult"]
@@ -152,13 +152,7 @@ class EvaluationResult:
 
     def _repr_html_(self) -> str:
         """Represents the result in a notebook."""
-        title = html.escape(self.environment or "evaluation")
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
-            f"<td style='text-align:right'>{html.escape(value)}</td></tr>"
-            for label, value in self._rows()
-        )
-        return f"<table><caption>{title}</caption><tbody>{rows}</tbody></table>"
+        return html_table(self.environment or "evaluation", self._rows())
 
     def _episodes(self) -> str:
         return "1 episode" if self.n_episodes == 1 else f"{self.n_episodes} episodes"

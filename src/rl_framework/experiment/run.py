@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +11,7 @@ from rl_framework.errors import ArgumentError, BundleError
 from rl_framework.experiment.config import ExperimentConfig, load_config
 from rl_framework.experiment.folders import AGENT, CHECKPOINTS, CONFIG, RESULTS, VIDEOS
 from rl_framework.experiment.reading.documents import read_file
+from rl_framework.html_table import html_table
 
 if TYPE_CHECKING:
     from rl_framework.agent import Agent
@@ -225,21 +225,32 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Shows the run as a table in a notebook."""
-        rows = [("status", self.status), ("timesteps", f"{self.timestep:,}")]
-        found = self.summary
+        rows = [*_asked(self.settings), ("status", self.status), ("timesteps", f"{self.timestep:,}")]
+        found, each = self.summary, "" if not self.seeds else " of the seeds"
         if found is not None:
             low, high = found["interval_95"]
-            rows += [("mean return", f"{found['mean']:.2f}"), ("IQM", f"{found['iqm']:.2f}")]
-            rows.append(("95 % interval", f"{low:.2f} to {high:.2f}"))
+            rows += [(f"mean return{each}", f"{found['mean']:.2f}"), (f"IQM{each}", f"{found['iqm']:.2f}")]
+            rows.append((f"95 % interval of the {'IQM' if each else 'mean'}", f"{low:.2f} to {high:.2f}"))
+        rows += [(f"  {run.name}", run.status) for run in self.seeds]
+        if self.videos:
+            rows.append(("videos", ", ".join(video.name for video in self.videos)))
         rows.append(("folder", str(self.folder)))
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{label}</th><td>{html.escape(text)}</td></tr>" for label, text in rows
-        )
-        return f"<table><caption>{html.escape(self.name)}</caption><tbody>{cells}</tbody></table>"
+        return html_table(f"Run {self.name}", rows)
 
 
 _ORDER: list[Status] = ["empty", "unfinished", "trained", "finished"]
 _ANYTHING = ("agent", "training_environments", "evaluation_environment", "connectors", "callbacks", "episode_sequence")
+
+
+def _asked(settings: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Returns what a configuration asks for, in two rows; of one that was changed by hand as much as can be read."""
+    agent, environment = (settings.get(name) for name in ("agent", "environment"))
+    agent, environment = (section if isinstance(section, dict) else {} for section in (agent, environment))
+    parts = agent.get("parts")
+    kinds = [part.get("type") if isinstance(part, dict) else part for part in parts] if isinstance(parts, list) else []
+    algorithm = agent.get("algorithm") or "+".join(map(str, kinds)) or agent.get("type", "")
+    place = environment.get("id") or environment.get("type", "")
+    return [(label, str(value)) for label, value in (("algorithm", algorithm), ("environment", place)) if value]
 
 
 def _read_json(path: Path) -> Any:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.utils import get_device
 
+from rl_framework.agent.notebook import constructor_defaults
 from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
 from rl_framework.bundle import Bundle, encode_value
 from rl_framework.environment import BatchedEnvironment
@@ -117,6 +118,10 @@ class Learner(ABC):
     def known_parameters(self) -> set[str]:
         """Returns the names of the parameters that the library takes."""
         return constructor_parameters(self.library_class)
+
+    def default_parameters(self) -> dict[str, Any]:
+        """Returns what parameters are that nobody gives, as far as the library says so."""
+        return constructor_defaults(self.library_class)
 
     def check_parameters(self) -> None:  # noqa: B027 - most have nothing more to check
         """Checks values beyond the names, so that mistakes are found when the agent is made.

@@ -56,7 +56,8 @@ class ComposedAgent(RLAgent):
             told; "default" for the others). None: as suits the observations.
         optimizer: A registered name, or `{"type": "adam", ...}` with its arguments.
         learning_rate: A number or a schedule.
-        max_grad_norm: To which the norm of all gradients together is limited; None: it is not.
+        max_grad_norm: To which the norm of all gradients together is limited; None: it is not; "auto": as is usual for
+            the part that decides: 0.5 for PPO and A2C, not at all for replay buffers.
         normalize_observations: Whether observations are normalised by running means and variances, which are saved
             with the agent and frozen in `choose_action` and `evaluate`.
         normalize_rewards: Whether rewards are scaled by the running deviation of the discounted return.
@@ -75,7 +76,7 @@ class ComposedAgent(RLAgent):
         networks: Any = None,
         optimizer: str | Mapping[str, Any] = "adam",
         learning_rate: Any = 3e-4,
-        max_grad_norm: float | None = 0.5,
+        max_grad_norm: float | str | None = "auto",
         normalize_observations: bool = False,
         normalize_rewards: bool = False,
         compiled: bool | str = "auto",
@@ -272,7 +273,8 @@ class ComposedAgent(RLAgent):
             composition.eval()
 
     def _update(self, batch: BatchedEnvironment, training: Training) -> Update:
-        composition, limit = self.composition, self.composition.settings.max_grad_norm
+        composition = self.composition
+        limit = composition.max_grad_norm
         steps = composition.source.rollout_length
         assert steps is not None  # of the part that decides
         rounds = -(-(training.total_timesteps - training.start) // (steps * batch.num_envs))

@@ -74,7 +74,7 @@ def _same(case, backend):
     agent = made([type(part)(**part.arguments) for part in parts], environment, **arguments)
     batches = recorded_batches(agent, environment)[:6]
     before = state_of(agent)
-    composition, limit = agent.composition, agent.settings.max_grad_norm
+    composition, limit = agent.composition, agent.composition.max_grad_norm
     ends = []
     vetoed = []
     for kind in ("eager", "compiled"):

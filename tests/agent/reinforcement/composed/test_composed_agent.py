@@ -299,6 +299,7 @@ def test_parts_that_do_not_go_together(parts, error, message):
         ({"optimizer": "adamm"}, "optimizer"),
         ({"learning_rate": {"type": "linera"}}, "learning_rate"),
         ({"max_grad_norm": 0}, "max_grad_norm"),
+        ({"max_grad_norm": "much"}, "max_grad_norm"),
         ({"device": "gpu"}, "device"),
         ({"compiled": "yes"}, "compiled"),
     ],
@@ -384,3 +385,27 @@ def test_memory_is_learned_by_a_gru_and_not_by_an_mlp():
 
 def test_rl_framework_offers_it():
     assert rl_framework.ComposedAgent is ComposedAgent
+
+
+@pytest.mark.parametrize(
+    ("parts", "given", "limit"),
+    [(["ppo"], "auto", 0.5), (["replay", "sac"], "auto", None), (["ppo"], None, None), (["replay", "sac"], 2, 2)],
+    ids=["ppo", "sac", "none", "given"],
+)
+def test_gradients_are_limited_as_is_usual_for_who_decides(parts, given, limit):
+    agent = train(ComposedAgent(parts, max_grad_norm=given), "Pendulum-v1", 2)
+    assert agent.composition.max_grad_norm == limit
+
+
+def test_what_users_say_about_networks_goes_before_what_parts_do():
+    def widths(networks):
+        agent = train(ComposedAgent(["replay", {"type": "sac", "hidden_sizes": [12]}], networks), "Pendulum-v1", 2)
+        tensors = agent.composition.tensors()
+        policy = next(len(tensor) for name, tensor in tensors.items() if name.startswith("networks.trunk_policy"))
+        return policy, next(tensor.shape[-2:] for name, tensor in tensors.items() if ".critics." in name)
+
+    one = {"type": "mlp", "hidden_sizes": [7]}
+    own, critics = widths(None)
+    assert own == 12
+    assert widths({"policy": one}) == (7, critics)
+    assert widths(one)[0] == 7

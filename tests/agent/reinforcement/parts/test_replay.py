@@ -7,8 +7,8 @@ from gymnasium import spaces
 from tests.agent.reinforcement.parts.hand_made import ACTIONS, BOX, built, rollout_of, setup_of
 
 from rl_framework import ArgumentError
-from rl_framework.agent.reinforcement.parts.replay import Replay
-from rl_framework.agent.reinforcement.parts.transition_store import TransitionStore
+from rl_framework.agent.reinforcement.parts.off_policy.replay import Replay
+from rl_framework.agent.reinforcement.parts.off_policy.transition_store import TransitionStore
 
 NAMES = {"observations", "actions", "rewards", "next_observations", "terminated"}
 

@@ -13,8 +13,8 @@ from tests.agent.reinforcement.parts.hand_made import ACTIONS, built, setup_of
 from rl_framework import ArgumentError
 from rl_framework.agent.reinforcement.composed.batch import Batch
 from rl_framework.agent.reinforcement.composed_agent import ComposedAgent
-from rl_framework.agent.reinforcement.parts.replay import Replay
-from rl_framework.agent.reinforcement.parts.sac import SAC
+from rl_framework.agent.reinforcement.parts.off_policy.replay import Replay
+from rl_framework.agent.reinforcement.parts.off_policy.sac import SAC
 from rl_framework.errors import UnsupportedSpaceError
 
 ROWS = 32

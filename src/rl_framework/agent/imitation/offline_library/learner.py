@@ -28,6 +28,7 @@ from rl_framework.agent.imitation.offline_library.neighbours import fit_neighbou
 from rl_framework.agent.imitation.offline_library.parameters import build_configuration, fields_of, to_data
 from rl_framework.agent.imitation.offline_library.scalers import SCALERS, add_default_scalers, fit_scalers
 from rl_framework.agent.imitation.offline_library.validation import measure
+from rl_framework.agent.notebook import constructor_defaults
 from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.bundle import Bundle
 from rl_framework.errors import ArgumentError, BundleError, NotTrainedError, RLFrameworkError
@@ -74,6 +75,10 @@ class OfflineLearner(Learner):
         """Returns the fields of the configurations that may be used, and what is ours: device, target return."""
         ours = {"device", "target_return"} if is_transformer(self.library_class) else {"device"}
         return ours.union(*(fields_of(configuration_class(candidate)) for candidate in self._candidates()))
+
+    def default_parameters(self) -> dict[str, Any]:
+        """Returns the defaults of the configuration; for discrete actions, where they are other actions' too."""
+        return {"device": "auto", **constructor_defaults(configuration_class(self.library_class))}
 
     def _candidates(self) -> list[type[Any]]:
         variant = discrete_variant(self.library_class)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 from rl_framework.errors import require_extra
@@ -16,7 +18,8 @@ def import_d3rlpy(needed_for: str) -> Any:
     """Returns d3rlpy.
 
     Its import configures structlog for the whole process and, on a machine with a GPU, the precision of all matrix
-    products; both are put back.
+    products; both are put back. What it prints where shimmy is installed goes nowhere, so that standard output stays
+    the user's.
 
     Args:
         needed_for: What the user asked for, for the error.
@@ -33,7 +36,8 @@ def import_d3rlpy(needed_for: str) -> Any:
     was_configured, configuration = structlog.is_configured(), structlog.get_config()
     precision = torch.get_float32_matmul_precision()
     compiled_autograd = torch.cuda.is_available() and torch._dynamo.config.compiled_autograd
-    import d3rlpy
+    with redirect_stdout(io.StringIO()):
+        import d3rlpy
 
     if was_configured:
         structlog.configure(**configuration)

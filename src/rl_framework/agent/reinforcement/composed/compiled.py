@@ -190,7 +190,8 @@ def _step_of(losses: nn.Module, group: Mapping[str, Any], max_grad_norm: float |
             if vetoes:
                 new_value = torch.where(veto, value, new_value)
                 mean, square = torch.where(veto, first[name], mean), torch.where(veto, second[name], square)
-            value.copy_(new_value)
+            # The counter has an axis, which a parameter without any would take over.
+            value.copy_(new_value.reshape(value.shape))
             first[name].copy_(mean)
             second[name].copy_(square)
         count.copy_(torch.where(veto, count, new_count) if vetoes else new_count)

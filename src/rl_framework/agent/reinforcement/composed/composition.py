@@ -92,6 +92,12 @@ class Composition(nn.Module):
         """The part that decides what is collected and learned from."""
         return next(part for part in self.named.values() if decides(part))
 
+    @property
+    def max_grad_norm(self) -> float | None:
+        """To which the norm of all gradients together is limited; None: it is not."""
+        given = self.settings.max_grad_norm
+        return self.source.max_grad_norm if isinstance(given, str) else given
+
     def seed(self, seed: int) -> None:
         """Seeds what is drawn from here on; not the weights."""
         for index, generator in enumerate(self.generators):

@@ -29,7 +29,7 @@ class Settings:
     networks: Mapping[str, Any]
     optimizer: Mapping[str, Any]
     learning_rate: Any
-    max_grad_norm: float | None
+    max_grad_norm: float | str | None
     normalize_observations: bool
     normalize_rewards: bool
 
@@ -39,7 +39,7 @@ class Settings:
         networks: Any,
         optimizer: Any,
         learning_rate: Any,
-        max_grad_norm: float | None,
+        max_grad_norm: float | str | None,
         normalize_observations: bool,
         normalize_rewards: bool,
     ) -> Self:
@@ -49,8 +49,9 @@ class Settings:
             ArgumentError: One of them cannot be used.
         """
         _check_rate(learning_rate)
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ArgumentError("max_grad_norm", max_grad_norm, "must be above 0, or None")
+        is_number = isinstance(max_grad_norm, int | float) and not isinstance(max_grad_norm, bool)
+        if max_grad_norm not in (None, "auto") and not (is_number and max_grad_norm > 0):  # type: ignore[operator]
+            raise ArgumentError("max_grad_norm", max_grad_norm, 'must be a number above 0, None, or "auto"')
         return cls(
             _networks(networks),
             _optimizer(optimizer),

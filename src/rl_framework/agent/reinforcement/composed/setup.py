@@ -73,21 +73,23 @@ class Setup:
 
         Args:
             name: By which parts share it, and by which users say how it is built.
-            default: How it is built if users do not say; None: as suits the observations.
+            default: How it is built if users say neither that nor a "default"; None: as suits the observations.
         """
-        return self.network(f"trunk_{name}", lambda: self.private_trunk(name, default))
+        chosen = self._specifications.get(name, self._specifications.get("default", default))
+        return self.network(f"trunk_{name}", lambda: self._built(name, chosen))
 
     def private_trunk(self, name: str, specification: Any = None) -> Trunk:
         """Returns a new trunk that nobody else gets; for a part to keep.
 
         Args:
             name: Tells it from others; users may say under this name how it is built.
-            specification: How it is built if they do not; None: as suits the observations.
+            specification: How it is built if they do not; None: by their "default", else as suits the observations.
         """
         chosen = self._specifications.get(name, specification)
-        if chosen is None:
-            chosen = self._specifications.get("default")
-        return build_trunk(name, chosen, self.observation_space, self.normaliser).to(self.device)
+        return self._built(name, self._specifications.get("default") if chosen is None else chosen)
+
+    def _built(self, name: str, specification: Any) -> Trunk:
+        return build_trunk(name, specification, self.observation_space, self.normaliser).to(self.device)
 
     def policy(self, trunk: str = "policy", distribution: str | None = None) -> Policy:
         """Returns the policy, which acts.

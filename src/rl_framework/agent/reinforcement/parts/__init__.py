@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from rl_framework.agent.reinforcement.parts.a2c import A2C
     from rl_framework.agent.reinforcement.parts.demonstration import Demonstration
     from rl_framework.agent.reinforcement.parts.icm import ICM
+    from rl_framework.agent.reinforcement.parts.off_policy.replay import Replay
+    from rl_framework.agent.reinforcement.parts.off_policy.sac import SAC
     from rl_framework.agent.reinforcement.parts.part import Part
     from rl_framework.agent.reinforcement.parts.ppo import PPO
     from rl_framework.agent.reinforcement.parts.regularisers import Entropy, KLPenalty
-    from rl_framework.agent.reinforcement.parts.replay import Replay
     from rl_framework.agent.reinforcement.parts.rnd import RND
-    from rl_framework.agent.reinforcement.parts.sac import SAC
     from rl_framework.agent.reinforcement.parts.self_imitation import SelfImitation
 
 __all__ = [
@@ -40,8 +40,8 @@ _NAMES = {
     "KLPenalty": ("kl_penalty", "regularisers"),
     "PPO": ("ppo", "ppo"),
     "RND": ("rnd", "rnd"),
-    "Replay": ("replay", "replay"),
-    "SAC": ("sac", "sac"),
+    "Replay": ("replay", "off_policy.replay"),
+    "SAC": ("sac", "off_policy.sac"),
     "SelfImitation": ("self_imitation", "self_imitation"),
 }
 """Class, and under which name it is registered and in which module it is."""

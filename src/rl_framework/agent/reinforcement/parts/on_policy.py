@@ -29,6 +29,7 @@ class OnPolicy(Part):
     """
 
     provides = frozenset({"policy", "advantages", "batches"})
+    max_grad_norm = 0.5
 
     n_steps: int
     gamma: float

@@ -16,6 +16,7 @@ devices, saved and resumed without a further line. Networks that several parts s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -63,6 +64,7 @@ class Part(nn.Module):
         needs: What some part has to offer for this one to work, by the same names.
         schedules: Constructor arguments that may be schedules (`{"type": "linear", ...}`): `self.now[name]` is the
             value at this point of the training, a tensor without axes.
+        max_grad_norm: To which the norm of all gradients is limited unless the user says, if this part decides.
         compilable: Whether `torch.compile` can take its loss.
         arguments: What the constructor was given, by name; with it a bundle rebuilds the part.
     """
@@ -71,6 +73,7 @@ class Part(nn.Module):
     provides: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset()
     schedules: ClassVar[tuple[str, ...]] = ()
+    max_grad_norm: ClassVar[float | None] = None
     compilable: ClassVar[bool] = True
     arguments: dict[str, Any]
 
@@ -163,7 +166,7 @@ class Part(nn.Module):
 
     # What every part has
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The registered name, or that of the class in lower case; losses and metrics are tracked under it."""
         return registry.parts.name_of(type(self)) or type(self).__name__.lower()

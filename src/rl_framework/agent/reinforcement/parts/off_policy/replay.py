@@ -12,8 +12,8 @@ from torch import Tensor
 from rl_framework.agent.reinforcement.composed.batch import Batch, rows_of
 from rl_framework.agent.reinforcement.composed.rollout import flattened
 from rl_framework.agent.reinforcement.parts.checks import check_number, check_positive_integer, check_without_state
+from rl_framework.agent.reinforcement.parts.off_policy.transition_store import TransitionStore
 from rl_framework.agent.reinforcement.parts.part import Part
-from rl_framework.agent.reinforcement.parts.transition_store import TransitionStore
 
 if TYPE_CHECKING:
     from rl_framework.agent.reinforcement.composed.rollout import Rollout

@@ -12,8 +12,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rl_framework.agent.reinforcement.parts.action_values import ActionValues
 from rl_framework.agent.reinforcement.parts.checks import check_fraction, check_number, check_without_state
+from rl_framework.agent.reinforcement.parts.off_policy.action_values import ActionValues
 from rl_framework.agent.reinforcement.parts.part import Part
 from rl_framework.errors import ArgumentError, UnsupportedSpaceError
 

@@ -1,0 +1,1 @@
+"""Parts that learn from transitions of any time, and what keeps these."""

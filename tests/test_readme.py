@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +173,34 @@ def test_runs_on_a_bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         exec(compile(block("Keep runs on S3, Google Drive, SFTP, the Hub or in a folder"), "README.md", "exec"), names)
     assert names["same_agent"].num_timesteps == 256
     assert names["resumed"].num_timesteps == 512
+
+
+def test_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    Path("walker.yaml").write_text(text)
+    names: dict[str, Any] = {}
+    exec(compile(block("One file, one command"), "README.md", "exec"), names)
+    assert names["agent"].num_timesteps >= 2_048
+    assert Path("runs/ppo-LunarLander-v3/agent.zip").is_file()
+
+
+def test_the_commands_are_understood() -> None:
+    """What they do is tested with the command line; here, that they are spelled as it takes them."""
+    commands = re.findall(r"^rl-framework ([a-z]+)(.*)$", README, flags=re.MULTILINE)
+    assert {verb for verb, _ in commands} >= {"train", "evaluate", "record", "resume", "doctor"}
+    for verb, rest in commands:
+        text = subprocess.run(
+            [sys.executable, "-m", "rl_framework", verb, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        for option in re.findall(r"--[a-z-]+", rest.partition("#")[0]):
+            assert option in text, (verb, option)
+
+
+def test_wrappers_travel_with_the_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(block("Environments and wrappers by name"), "README.md", "exec"), names)
+    loaded = rl_framework.load_agent("pong.zip")
+    assert [wrapper["type"] for wrapper in loaded.wrappers] == ["atari", "frame_stack"]
+    assert Path("pong.mp4").stat().st_size > 0

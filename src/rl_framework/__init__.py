@@ -36,7 +36,9 @@ _LOCATIONS = {
     "HuggingFaceUploadConfig": "rl_framework.connector",
     "ILAgent": "rl_framework.agent",
     "ImitationAgent": "rl_framework.agent.imitation",
+    "LiveCurve": "rl_framework.report",
     "LocalConnector": "rl_framework.connector",
+    "MLflowConnector": "rl_framework.connector",
     "MissingExtraError": "rl_framework.errors",
     "MultiAgent": "rl_framework.agent.multi_agent",
     "MultiSlotAdapter": "rl_framework.environment",
@@ -55,6 +57,7 @@ _LOCATIONS = {
     "StorageUploadConfig": "rl_framework.connector",
     "TensorBoardConnector": "rl_framework.connector",
     "TrackNorms": "rl_framework.training",
+    "WandbConnector": "rl_framework.connector",
     "compare": "rl_framework.evaluation",
     "load_agent": "rl_framework.agent",
     "record_video": "rl_framework.report",
@@ -75,6 +78,8 @@ _LOCATIONS = {
     "register_reward_network": "rl_framework.registry",
     "register_schedule": "rl_framework.registry",
     "register_wrapper": "rl_framework.registry",
+    "show_video": "rl_framework.report",
+    "write_report": "rl_framework.report",
 }
 
 __all__ = [*sorted(_LOCATIONS), "__version__"]

@@ -22,6 +22,7 @@ __all__ = [
     "EpisodeDataError",
     "MissingExtraError",
     "NonFiniteError",
+    "NonFiniteLossError",
     "NotTrainedError",
     "PluginError",
     "RLFrameworkError",
@@ -159,6 +160,26 @@ class NonFiniteError(RLFrameworkError, ValueError):
         super().__init__(
             f"environment {environment_index} returned a non-finite {kind} at step {step}: {shorten(value)}. "
             "Correct the environment: one NaN that enters the network makes all its weights NaN."
+        )
+
+
+class NonFiniteLossError(RLFrameworkError, ArithmeticError):
+    """A training has diverged: the loss of a part of the algorithm, or its gradient, is NaN or infinite.
+
+    Attributes:
+        part: The part whose loss it is; None: every loss is finite, and their sum or its gradient is not.
+        number: What is not finite, by the name under which it is tracked ("ppo_policy_loss").
+        timestep: Environment steps at the end of the round.
+        batch: Which batch of the round it is, from 0.
+        value: NaN or an infinity.
+    """
+
+    def __init__(self, part: str | None, number: str, timestep: int, batch: int, value: float) -> None:
+        self.part, self.number, self.timestep, self.batch, self.value = part, number, timestep, batch, value
+        whose = "the sum of all losses" if part is None else f"the part {part}"
+        super().__init__(
+            f"training has diverged: {number} (of {whose}) is {value} in batch {batch} of the round that ended at "
+            f"timestep {timestep}. Use a smaller learning_rate, limit max_grad_norm, or look at what the part computes."
         )
 
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 
 __all__ = ["html_table"]
 
-_CELL = (
-    "padding:0.15em 0.8em;border:0;background:transparent;color:inherit;text-align:left;vertical-align:top;"
-    "overflow-wrap:anywhere;max-width:48em"
-)
+_CELL = "padding:0.15em 0.8em;border:0;background:transparent;color:inherit;text-align:left;vertical-align:top"
+_NAME = f"{_CELL};font-weight:normal;opacity:0.75"
+_VALUE = f"{_CELL};font-variant-numeric:tabular-nums;overflow-wrap:anywhere;max-width:48em"
 
 
 def html_table(title: str, rows: Iterable[tuple[str, str]], note: str = "") -> str:
@@ -22,8 +21,7 @@ def html_table(title: str, rows: Iterable[tuple[str, str]], note: str = "") -> s
         note: Text below the table.
     """
     lines = [
-        f'<tr><th scope="row" style="{_CELL};font-weight:normal;opacity:0.75">{_escaped(name)}</th>'
-        f'<td style="{_CELL};font-variant-numeric:tabular-nums">{_escaped(value)}</td></tr>'
+        f'<tr><th scope="row" style="{_NAME}">{_escaped(name)}</th><td style="{_VALUE}">{_escaped(value)}</td></tr>'
         for name, value in rows
     ]
     below = f'<p style="max-width:60em;color:inherit">{_escaped(note)}</p>' if note else ""

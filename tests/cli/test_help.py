@@ -47,5 +47,5 @@ def test_the_console_script_is_the_same() -> None:
 
 
 def test_an_unknown_verb_or_option_is_told_with_what_is_near() -> None:
-    assert "Did you mean 'train'" in rl("trian", code=2).err
+    assert "Did you mean 'train'" in rl("trainn", code=2).err
     assert "--algo" in rl("train", "--alg", "ppo", code=2).err

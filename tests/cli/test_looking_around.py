@@ -35,7 +35,7 @@ def test_everything_that_can_be_asked_for_is_listed() -> None:
     }.items()
     assert "FrozenLake-v1" in rl("list", "environments", "toy_text").out
     assert "algorithms" in rl("list").out
-    assert "Did you mean 'algorithms'" in rl("list", "algorithmes", code=2).err
+    assert "Did you mean 'algorithms'" in rl("list", "algorithmss", code=2).err
 
 
 def test_runs_are_listed(trained: Path) -> None:

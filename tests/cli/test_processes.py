@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from tests.cli.commands import SMALL, rl
@@ -15,6 +14,7 @@ from tests.cli.commands import SMALL, rl
 from rl_framework.experiment import Run
 
 COMMAND = [sys.executable, "-m", "rl_framework"]
+WITH_LINES = ("--evaluate-every", "64", "training.n_eval_episodes=1")
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -22,7 +22,7 @@ QUIET = {**os.environ, "OMP_NUM_THREADS": "1"}
 def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on() -> None:
     options = ["--algo", "ppo", "--no-preset", "--env", "CartPole-v1", "--total-timesteps", "100000000"]
     with subprocess.Popen(
-        [*COMMAND, "train", *options, "--name", "long", "evaluation=null", *SMALL],
+        [*COMMAND, "train", *options, "--name", "long", *WITH_LINES, "evaluation=null", *SMALL],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -30,42 +30,44 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on() -> None:
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("Training begins"):
+            if line.startswith("evaluation at"):
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "Traceback" not in err
     assert out.splitlines()[-1] == "rl-framework resume runs/long"
     run = Run.open("runs/long")
     assert run.status == "unfinished"
-    assert run.timestep > 0
-    said = rl(*out.splitlines()[-1].split()[1:], f"training.total_timesteps={run.timestep + 16}")
-    assert f"goes on at timestep {run.timestep:,}" in said.err or "goes on at timestep" in said.err
+    timestep = run.timestep
+    assert timestep > 0
+    said = rl(*out.split()[-2:], f"training.total_timesteps={timestep + 16}")
+    assert f"goes on at timestep {timestep:,} in" in said.err
     assert Run.open("runs/long").status == "finished"
 
 
-def test_standard_output_is_one_json_document_whatever_libraries_print(trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import atexit, os\n"
-        "import gymnasium.envs.classic_control.cartpole as cartpole\n"
-        "real = cartpole.CartPoleEnv.reset\n"
-        "def reset(self, **options):\n"
-        "    print('hello from a library')\n"
-        "    os.write(1, b'hello from a program')\n"
-        "    return real(self, **options)\n"
-        "cartpole.CartPoleEnv.reset = reset\n"
+def test_standard_output_is_one_json_document_whatever_libraries_print() -> None:
+    code = (
+        "import os, typer\n"
+        "from rl_framework.cli.verb import Answer, as_verb\n"
+        "def verb() -> Answer:\n"
+        "    print('from a library')\n"
+        "    os.write(1, b'from a library in C')\n"
+        "    os.system('echo from a program')\n"
+        "    return Answer({'answer': 42}, ['for people'])\n"
+        "app = typer.Typer()\n"
+        "app.command()(as_verb(verb))\n"
+        "app()\n"
     )
-    ended = subprocess.run(
-        [*COMMAND, "evaluate", str(trained), "--episodes", "2", "--json"],
-        capture_output=True,
-        text=True,
-        env={**QUIET, "PYTHONPATH": str(tmp_path)},
-        check=True,
-    )
-    assert json.loads(ended.stdout)["n_episodes"] == 2
-    assert "hello from a library" in ended.stderr
-    assert "hello from a program" in ended.stderr
+    said = [
+        subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, env=QUIET, check=True)
+        for options in (["--json"], [])
+    ]
+    assert json.loads(said[0].stdout) == {"answer": 42}
+    assert said[1].stdout == "for people\n"
+    for each in said:
+        for source in ("a library", "a library in C", "a program"):
+            assert f"from {source}" in each.stderr
 
 
 def test_a_mistake_ends_a_process_with_2() -> None:

@@ -15,9 +15,11 @@ QUICK = ("--total-timesteps", "32", "--n-eval-episodes", "2", *SMALL)
 
 
 def test_options_become_the_configuration_of_the_run(tmp_path: Path) -> None:
-    options = ["--algo", "PPO", "--no-preset", "--net", "mlp", "--env", "CartPole-v1", "--lr", "0.01", "--device", "cpu"]
-    options += ["--seed", "7", "--n-environments", "2", "--checkpoint-every", "16", "--run-dir", "mine", "--name", "first"]
-    said = rl("train", *options, "--record-video", "--connector", "tensorboard", *QUICK, "video.length=3")
+    options = ["--algo", "PPO", "--no-preset", "--net", "mlp", "--env", "CartPole-v1", "--lr", "0.01", "--seed", "7"]
+    options += ["--device", "cpu", "--n-environments", "2", "--checkpoint-every", "16", "--run-dir", "mine"]
+    said = rl(
+        "train", *options, "--name", "first", "--record-video", "--connector", "tensorboard", *QUICK, "video.length=3"
+    )
     run = Run.open("mine/first")
     config = run.config
     assert config.agent is not None
@@ -68,8 +70,16 @@ def test_the_usual_wrappers_of_atari_are_put_on_and_told() -> None:
 
 
 def test_parts_are_put_together() -> None:
-    arguments = ["--algo", "ppo+rnd", "--env", "CartPole-v1", "--net", "mlp", "--lr", "0.002", "--total-timesteps", "32"]
-    rl("train", *arguments, "evaluation=null", "agent.parts[0].n_steps=16", "agent.parts[0].batch_size=16")
+    arguments = ["--algo", "ppo+rnd", "--env", "CartPole-v1", "--net", "mlp", "--lr", "0.002"]
+    rl(
+        "train",
+        *arguments,
+        "--total-timesteps",
+        "32",
+        "evaluation=null",
+        "agent.parts[0].n_steps=16",
+        "agent.parts[0].batch_size=16",
+    )
     agent = rl_framework.load_agent("runs/ppo+rnd-CartPole-v1/agent.zip")
     assert isinstance(agent, rl_framework.ComposedAgent)
     assert [type(part).__name__ for part in agent.parts] == ["PPO", "RND"]
@@ -148,7 +158,7 @@ MISTAKES = {
     "network-for-images": ((*CARTPOLE, "--net", "cnn", "--total-timesteps", "8"), "CnnPolicy"),
     "timesteps": ((*CARTPOLE, "--total-timesteps", "0"), "--total-timesteps: must be at least 1, and is 0"),
     "device": ((*CARTPOLE, "--device", "gpu"), "--device: must be auto, cpu, cuda"),
-    "key": ((*CARTPOLE, "traning.total_timesteps=3"), "did you mean 'training'?"),
+    "key": ((*CARTPOLE, "trainings.total_timesteps=3"), "did you mean 'training'?"),
     "no-key": ((*CARTPOLE, "training"), "write a.b=value"),
     "seeds": ((*CARTPOLE, "--seeds", "0,a"), "--seeds='0,a': must be integers"),
     "two-seeds": ((*CARTPOLE, "--seeds", "0,1", "--seed", "3"), "--seeds: is given beside seed"),

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rl_framework import registry
+from rl_framework.agent.notebook import agent_html
 from rl_framework.agent.record import versions_of_libraries
 from rl_framework.agent.saved_wrappers import read_wrappers, wrapper_members
 from rl_framework.bundle import Bundle, read_bundle, write_bundle
@@ -390,6 +391,9 @@ class Agent(ABC):
             mine, theirs = getattr(self, kind), getattr(batch, f"single_{kind}")
             if mine != theirs:
                 raise SpaceMismatchError(argument, batch, f"its {kind} is {theirs}; the agent was built for {mine}")
+
+    def _repr_html_(self) -> str:
+        return agent_html(self)
 
     def _as_batch(self, observation: Any) -> tuple[Any, bool]:
         space = self.observation_space

@@ -10,7 +10,7 @@ import numpy as np
 
 from rl_framework.errors import NotTrainedError, UnsavableError, shorten
 from rl_framework.html_table import html_table
-from rl_framework.secrecy import redact
+from rl_framework.secrecy import redactor
 
 if TYPE_CHECKING:
     from rl_framework.agent.base_agent import Agent
@@ -31,7 +31,8 @@ def agent_html(agent: Agent) -> str:
     groups = getattr(agent, "agents", None)
     rows = _group_rows(agent, groups) if isinstance(groups, Mapping) else [*_algorithm_rows(agent), *_spaces(agent)]
     rows += _training_rows(agent)
-    return html_table(type(agent).__name__, [(name, redact(value)) for name, value in rows])
+    hide = redactor()
+    return html_table(type(agent).__name__, [(hide(name), hide(value)) for name, value in rows])
 
 
 def constructor_defaults(made: type[Any]) -> dict[str, Any]:
@@ -77,9 +78,7 @@ def _algorithm(agent: Any) -> str:
 
 def _settings(agent: Any) -> dict[str, Any]:
     """Returns the arguments of the agent's own constructor that are not as they would be if nobody had given them."""
-    defaults = {
-        name: value for name, value in constructor_defaults(type(agent)).items() if name not in _NO_SETTINGS
-    }
+    defaults = {name: value for name, value in constructor_defaults(type(agent)).items() if name not in _NO_SETTINGS}
     holder = getattr(agent, "settings", None)
     given = {**vars(agent), **(vars(holder) if hasattr(holder, "__dict__") else {})}
     if hasattr(holder, "of"):  # what was written is not how it is kept: "adam" stands for its arguments too
@@ -98,9 +97,9 @@ def _group_rows(agent: Any, groups: Mapping[str, Agent]) -> list[tuple[str, str]
     rows = []
     for name, member in groups.items():
         learns = "frozen" if name in agent.frozen else _trained_for(member)
-        lines = [f"{type(member).__name__}, {learns}", *(f"{label}: {value}" for label, value in _algorithm_rows(member))]
-        lines += [f"{label}: {value}" for label, value in [*_spaces(member), *_weights(member)]]
-        rows.append((f"group {name}", "\n".join(lines)))
+        said = [*_algorithm_rows(member), *_spaces(member), *_weights(member)]
+        lines = [f"{label}: {', '.join(value.splitlines())}" for label, value in said]
+        rows.append((f"group {name}", "\n".join([f"{type(member).__name__}, {learns}", *lines])))
     return rows
 
 

@@ -241,6 +241,9 @@ def _refusals_are_bundle_errors(path: Path) -> Iterator[None]:
 
 def _untrained(loaded: RLAgent, path: Path) -> RLAgent:
     """Returns an agent of the same configuration that has met no environment."""
+    if hasattr(loaded, "untrained"):  # one with parts, which belong to it
+        fresh: RLAgent = loaded.untrained()
+        return fresh
     names = [name for name in signature(type(loaded).__init__).parameters if name != "self"]
     missing = [name for name in names if not hasattr(loaded, name)]
     if missing:

@@ -41,11 +41,11 @@ class _Verbs(TyperGroup):
         super().__init__(**options)
         self.commands = dict.fromkeys(VERBS)  # type: ignore[assignment]  # made when asked for
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names of the verbs."""
         return list(VERBS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Imports a verb; None: there is none of that name."""
         if cmd_name not in self.commands:
             return None

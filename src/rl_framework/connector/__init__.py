@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         HuggingFaceDownloadConfig,
         HuggingFaceUploadConfig,
     )
+    from rl_framework.connector.mlflow import MLflowConnector
     from rl_framework.connector.storage import StorageConnector, StorageDownloadConfig, StorageUploadConfig
+    from rl_framework.connector.wandb import WandbConnector
 
 __all__ = [
     "ClearMLConnector",
@@ -28,10 +30,12 @@ __all__ = [
     "HuggingFaceDownloadConfig",
     "HuggingFaceUploadConfig",
     "LocalConnector",
+    "MLflowConnector",
     "StorageConnector",
     "StorageDownloadConfig",
     "StorageUploadConfig",
     "TensorBoardConnector",
+    "WandbConnector",
 ]
 
 # They know agents, and so torch: imported when first used.
@@ -42,14 +46,18 @@ _LOCATIONS = {
     "HuggingFaceConnector": "rl_framework.connector.huggingface",
     "HuggingFaceDownloadConfig": "rl_framework.connector.huggingface",
     "HuggingFaceUploadConfig": "rl_framework.connector.huggingface",
+    "MLflowConnector": "rl_framework.connector.mlflow",
     "StorageConnector": "rl_framework.connector.storage",
     "StorageDownloadConfig": "rl_framework.connector.storage",
     "StorageUploadConfig": "rl_framework.connector.storage",
+    "WandbConnector": "rl_framework.connector.wandb",
 }
 
 registry.connectors.register("clearml", "rl_framework.connector.clearml:ClearMLConnector")
 registry.connectors.register("huggingface", "rl_framework.connector.huggingface:HuggingFaceConnector")
+registry.connectors.register("mlflow", "rl_framework.connector.mlflow:MLflowConnector")
 registry.connectors.register("storage", "rl_framework.connector.storage:StorageConnector")
+registry.connectors.register("wandb", "rl_framework.connector.wandb:WandbConnector")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,15 @@ from rl_framework.whole_file import written_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["EPISODE_RETURN", "plot_learning_curve", "rolling_mean", "thin"]
+__all__ = [
+    "EPISODE_RETURN",
+    "check_window",
+    "draw_curve",
+    "evaluation_row",
+    "plot_learning_curve",
+    "rolling_mean",
+    "thin",
+]
 
 EPISODE_RETURN = "episode/return"
 """The metric that every finished episode leaves."""
@@ -71,8 +80,7 @@ def plot_learning_curve(
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise ArgumentError("path", str(path), "a learning curve's name ends with .png")
-    if isinstance(window, bool) or window < 1 or window != int(window):
-        raise ArgumentError("window", window, "must be an integer of at least 1")
+    check_window(window)
     if isinstance(records, str | os.PathLike):
         records = read_metrics(records)
     if not records:
@@ -84,23 +92,73 @@ def plot_learning_curve(
         names = sorted({name for record in records for name in record.metrics})
         raise ArgumentError("metric", metric, "no record holds it", f"There are: {', '.join(names) or 'none'}.")
 
+    unit = "episode" if metric.startswith("episode/") else "value"
+    label = "return (undiscounted)" if is_return else metric
+    curve = draw_curve(timesteps, values, evaluations, int(window), threshold, title, label=label, unit=unit)
+    with written_whole(target) as temporary:
+        temporary.write_bytes(curve)
+    return target
+
+
+def draw_curve(
+    timesteps: _Timesteps,
+    values: _Values,
+    evaluations: _Values,
+    window: int,
+    threshold: float | None,
+    title: str,
+    *,
+    label: str = "return (undiscounted)",
+    unit: str = "episode",
+    dots_per_inch: int = _DOTS_PER_INCH,
+) -> bytes:
+    """Returns the picture of `plot_learning_curve` as a PNG of 8 by 4.5 inches.
+
+    Args:
+        timesteps: Shape `(n,)`.
+        values: Shape `(n,)`, finite.
+        evaluations: Timestep, mean, and both ends of the interval (NaN where unknown), shape `(m, 4)`.
+        window: Number of values in the rolling mean.
+        threshold: Where a dashed line is drawn, or None.
+        title: Above the picture.
+        label: Of the vertical axis.
+        unit: What one value belongs to.
+        dots_per_inch: Resolution.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     # Without pyplot, nothing of the caller's figures or settings is touched.
-    figure = Figure(figsize=_INCHES, dpi=_DOTS_PER_INCH, layout="constrained")
+    figure = Figure(figsize=_INCHES, dpi=dots_per_inch, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if len(values):
-        _draw_values(axes, timesteps, values, int(window), "episode" if metric.startswith("episode/") else "value")
+        _draw_values(axes, timesteps, values, window, unit)
     if len(evaluations):
         _draw_evaluations(axes, evaluations)
     if threshold is not None:
         axes.axhline(threshold, color=_GREEN, linestyle="--", linewidth=1.5, label=f"threshold {threshold:g}", zorder=2)
-    _label(axes, "return (undiscounted)" if is_return else metric, title)
-    with written_whole(target) as temporary:
-        canvas.print_png(temporary)
-    return target
+    _label(axes, label, title)
+    picture = io.BytesIO()
+    canvas.print_png(picture)
+    return picture.getvalue()
+
+
+def check_window(window: int) -> None:
+    """Checks the number of values in a rolling mean.
+
+    Raises:
+        ArgumentError: It is below 1, or no integer.
+    """
+    if isinstance(window, bool) or window < 1 or window != int(window):
+        raise ArgumentError("window", window, "must be an integer of at least 1")
+
+
+def evaluation_row(timestep: int, metrics: Mapping[str, float]) -> tuple[float, float, float, float] | None:
+    """Returns timestep, mean and both ends of the interval (NaN where unknown); None where nothing was evaluated."""
+    mean = metrics.get("evaluation/mean_return", np.nan)
+    low, high = (metrics.get(f"evaluation/{end}", np.nan) for end in ("low", "high"))
+    return (float(timestep), float(mean), float(low), float(high)) if np.isfinite(mean) else None
 
 
 def _finite(timesteps: _Timesteps, values: _Values) -> tuple[_Timesteps, _Values]:
@@ -109,14 +167,9 @@ def _finite(timesteps: _Timesteps, values: _Values) -> tuple[_Timesteps, _Values
 
 
 def _evaluations(records: Sequence[MetricsRecord]) -> _Values:
-    """Returns timestep, mean and both ends of the interval (NaN where unknown), shape `(n, 4)`."""
-    rows = []
-    for record in records:
-        mean = record.metrics.get("evaluation/mean_return", np.nan)
-        if np.isfinite(mean):
-            low, high = (record.metrics.get(f"evaluation/{end}", np.nan) for end in ("low", "high"))
-            rows.append((record.timestep, mean, low, high))
-    return np.array(rows, dtype=np.float64).reshape(-1, 4)
+    """Returns what `evaluation_row` gives of each record that has an evaluation, shape `(n, 4)`."""
+    rows = [evaluation_row(record.timestep, record.metrics) for record in records]
+    return np.array([row for row in rows if row is not None], dtype=np.float64).reshape(-1, 4)
 
 
 def rolling_mean(values: _Values, window: int) -> _Values:

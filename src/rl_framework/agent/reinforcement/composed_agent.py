@@ -19,6 +19,7 @@ from rl_framework.agent.reinforcement.composed.composition import Composition, c
 from rl_framework.agent.reinforcement.composed.settings import Settings, choose_device
 from rl_framework.agent.reinforcement.composed.tensor_collector import TensorCollector
 from rl_framework.agent.reinforcement.composed.update import Update
+from rl_framework.agent.reinforcement.export.exports import ProgramExports
 from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.agent.reinforcement.parts.part import Part
 from rl_framework.agent.reinforcement.threads import choose_threads, threads_before
@@ -39,7 +40,7 @@ _REPORT_EVERY = 1_000
 """Timesteps to a report of losses, for algorithms that learn more often."""
 
 
-class ComposedAgent(RLAgent):
+class ComposedAgent(ProgramExports, RLAgent):
     """An agent whose algorithm is put together from parts, which share one rollout and one optimizer step.
 
     Example:
@@ -199,15 +200,7 @@ class ComposedAgent(RLAgent):
         spaces = (batch.single_observation_space, batch.single_action_space)
         encode_space(spaces[0], "observation_space")
         encode_space(spaces[1], "action_space")
-        if isinstance(batch, TensorEnvironments) and batch.device != self.device:
-            if not self._device_is_free or self._composition is not None:
-                raise ArgumentError(
-                    "device",
-                    str(self.device),
-                    f"the environments are on {batch.device}",
-                    "Make them on the same device: environment_kwargs={'device': ...}.",
-                )
-            self.device = batch.device
+        self._follow_device(batch)
         if self._composition is None:
             self._build(*spaces, derive_seed(used, "composition"))
         else:
@@ -218,6 +211,18 @@ class ComposedAgent(RLAgent):
         self._reset_seed = used if seed is not None or self._timesteps == 0 else None
         self.seed, self.environment_id = used, batch.environment_id
         return used
+
+    def _follow_device(self, batch: BatchedEnvironment) -> None:
+        if not isinstance(batch, TensorEnvironments) or batch.device == self.device:
+            return
+        if not self._device_is_free or self._composition is not None:
+            raise ArgumentError(
+                "device",
+                str(self.device),
+                f"the environments are on {batch.device}",
+                "Make them on the same device: environment_kwargs={'device': ...}.",
+            )
+        self.device = batch.device
 
     def seed_new_environments(self, batch: BatchedEnvironment, seed: int) -> None:
         """Seeds the environments alone, at their next reset."""
@@ -268,6 +273,7 @@ class ComposedAgent(RLAgent):
                 composition.learn_from(rollout, update)
                 collector.follow(rollout)
                 self._n_updates = update.count
+                update.check_finite(self._timesteps)
                 self._report(training, update, steps)
         finally:
             composition.eval()
@@ -297,13 +303,6 @@ class ComposedAgent(RLAgent):
         told = update.measured.means()
         if not told:
             return
-        if not np.isfinite(told["loss"]):
-            raise ArgumentError(
-                "learning_rate",
-                self.settings.learning_rate,
-                f"training has diverged: the loss is {told['loss']} at timestep {self._timesteps}",
-                "Use a smaller one, or limit max_grad_norm.",
-            )
         if training.is_heard(Updated):
             metrics = {f"train/{name}": value for name, value in told.items()} | self.composition.metrics()
             training.emit(Updated(timestep=self._timesteps, metrics=metrics, n_updates=self._n_updates))
@@ -324,8 +323,9 @@ class ComposedAgent(RLAgent):
                     f"the checkpoint was made with {config.get(name)!r}",
                     "Resume with an agent of the same configuration, or load_from_file(...) the checkpoint.",
                 )
+        self._follow_device(batch)
         # Of this agent's own parts, which may hold what no bundle does, such as episodes.
-        loaded = self._filled(checkpoint, self._copy())
+        loaded = self._filled(checkpoint, self.untrained())
         try:
             count = checkpoint.json("training_state/state.json")["n_environments"]
             if count != batch.num_envs:
@@ -347,7 +347,8 @@ class ComposedAgent(RLAgent):
         vars(self).update(vars(loaded))
         return seed
 
-    def _copy(self) -> Self:
+    def untrained(self) -> Self:
+        """Returns an agent of the same configuration, with parts of its own, that has met no environment."""
         parts = [type(part)(**part.arguments) for part in self._parts]
         return type(self)(parts, **self.settings.arguments(), compiled=self.compiled, device=self.device)
 
@@ -370,6 +371,7 @@ class ComposedAgent(RLAgent):
             "environment_id": None if identifier is None or ":" in identifier else identifier,
             "seed": self.seed,
             "num_timesteps": self._timesteps,
+            "compiled": self.compiled,
         }
         return {_CONFIG: config, **saved.take_networks(self.composition)}
 
@@ -388,7 +390,8 @@ class ComposedAgent(RLAgent):
         config = bundle.json(_CONFIG)
         try:
             parts = [decode_value(part) for part in config["parts"]]
-            agent = cls(parts, **{**Settings.arguments_from_data(config), **changed})
+            kept = {**Settings.arguments_from_data(config), "compiled": config["compiled"]}
+            agent = cls(parts, **{**kept, **changed})
             return cls._filled(bundle, agent)
         except BundleError:
             raise

@@ -40,6 +40,7 @@ def command(
     from rl_framework.errors import ArgumentError
 
     who: Any
+    arguments: dict[str, Any] | None
     if run == "random":
         if env is None and backend is None:
             raise ArgumentError("--env", None, "is needed: chance has been trained nowhere", "Such as CartPole-v1.")

@@ -34,7 +34,7 @@ def command(
     from rl_framework.cli.trained import open_trained, runs_of
     from rl_framework.experiment.seeds import summary_over_seeds
 
-    asked = {
+    asked: dict[str, Any] = {
         "n_eval_episodes": episodes,
         "deterministic": deterministic,
         "seed": seed,

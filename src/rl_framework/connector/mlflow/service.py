@@ -113,6 +113,7 @@ class MLflowService:
     @contextmanager
     def asking(self) -> Iterator[Any]:
         """Gives the client; failures within the block are told as an `MLflowError`, unless they are ours."""
+        failure: Exception | None = None
         with _in_a_hurry():
             try:
                 yield self.client
@@ -120,9 +121,9 @@ class MLflowService:
                 raise
             except Exception as error:  # noqa: BLE001 (judged by `is_transient`)
                 failure = _judged(error)
-        if (failed := locals().get("failure")) is not None:
+        if failure is not None:
             # Outside of the handler: the client's exceptions may hold what was sent.
-            raise failed
+            raise failure
 
     def is_transient(self, error: Exception) -> bool:
         """Tells whether a failure may pass by itself."""
@@ -151,24 +152,28 @@ def _judged(error: Exception) -> Exception:
     return error
 
 
-_SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": lambda: "0",  # ours take their place, with what is kept on disk meanwhile
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": lambda: str(_ANSWER_SECONDS),
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": lambda: "false",
-}
 _settings_lock = threading.Lock()
+_settings_made: list[str] = []
 _n_in_a_hurry = 0
-_settings_before: dict[str, str | None] = {}
 
 
 @contextmanager
 def _in_a_hurry() -> Iterator[None]:
-    """Lets MLflow's client give up early; it takes its settings from the environment alone, at every call."""
+    """Lets MLflow's client give up early, unless the user has said otherwise.
+
+    It takes such settings from the environment alone, at every call. Our own retries take the place of its, which last
+    for minutes.
+    """
     global _n_in_a_hurry
+    wanted = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_ANSWER_SECONDS),
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
     with _settings_lock:
         if _n_in_a_hurry == 0:
-            _settings_before.update({name: os.environ.get(name) for name in _SETTINGS})
-            os.environ.update({name: value() for name, value in _SETTINGS.items()})
+            _settings_made[:] = [name for name in wanted if name not in os.environ]
+            os.environ.update({name: wanted[name] for name in _settings_made})
         _n_in_a_hurry += 1
     try:
         yield
@@ -176,8 +181,5 @@ def _in_a_hurry() -> Iterator[None]:
         with _settings_lock:
             _n_in_a_hurry -= 1
             if _n_in_a_hurry == 0:
-                for name, value in _settings_before.items():
-                    if value is None:
-                        os.environ.pop(name, None)
-                    else:
-                        os.environ[name] = value
+                for name in _settings_made:
+                    os.environ.pop(name, None)

@@ -46,8 +46,7 @@ class Line:
         color: Number of the group.
         x: Shape `(n,)`.
         y: Shape `(n,)`; NaN is a gap.
-        low: Lower end of an interval at each point, or None.
-        high: The upper one, or None.
+        ends: Lower and upper end of an interval at each point, each of shape `(n,)`, or None.
         role: "mean": what is to be seen first; "single": one of several that it stands for; "points": dots.
     """
 
@@ -55,8 +54,7 @@ class Line:
     color: int
     x: Values
     y: Values
-    low: Values | None = None
-    high: Values | None = None
+    ends: tuple[Values, Values] | None = None
     role: Literal["mean", "single", "points"] = "mean"
 
 
@@ -202,7 +200,9 @@ def component_charts(recorded: RecordedComponents, name: str, color: int) -> lis
         line = Line(name, color, x, y)
         alternative = f"{label} over {seconds[-1]:.3g} seconds, {_range(values[known])}"
         charts.append(
-            Chart(label, "seconds", label, [line], alternative=alternative, frames_per_second=recorded.frames_per_second)
+            Chart(
+                label, "seconds", label, [line], alternative=alternative, frames_per_second=recorded.frames_per_second
+            )
         )
     return charts
 
@@ -248,7 +248,7 @@ def _line(name: str, color: int, series: Series, buckets: int, role: Literal["si
 
 
 def _banded(group: Group, curve: Curve) -> Line:
-    return Line(group.name, group.number, curve.timesteps, curve.mean, curve.low, curve.high)
+    return Line(group.name, group.number, curve.timesteps, curve.mean, (curve.low, curve.high))
 
 
 def _evaluations_chart(groups: Sequence[Group]) -> Chart | None:
@@ -260,13 +260,13 @@ def _evaluations_chart(groups: Sequence[Group]) -> Chart | None:
         mean = mean_over_runs(curves, _MEAN_POINTS)
         for name, series in found:
             evaluated = series[EVALUATED]
-            ends = [series[end].values if end in series else None for end in _EVALUATION_ENDS]
-            low, high = (end if end is not None and len(end) == len(evaluated.values) else None for end in ends)
             x, y = evaluated.timesteps, evaluated.values
+            low, high = (series[end].values if end in series else y[:0] for end in _EVALUATION_ENDS)
+            ends = (low, high) if len(low) == len(high) == len(y) else None
             if mean is not None or len(y) > _FEW * 10:  # so many bars would hide each other
-                low = high = None
+                ends = None
                 x, y = thin(x, y, _WIDE_BUCKETS)
-            chart.lines.append(Line(name if len(found) > 1 else group.name, group.number, x, y, low, high, "points"))
+            chart.lines.append(Line(name if len(found) > 1 else group.name, group.number, x, y, ends, "points"))
         if mean is not None:
             chart.lines.append(_banded(group, mean))
         told += _told(group.name, curves, mean)

@@ -60,7 +60,11 @@ def group_runs(runs: Sequence[ReportedRun]) -> list[Group]:
     groups: list[Group] = []
     for number, members in enumerate(by_kind.values()):
         name, taken = _name(members), {group.name for group in groups}
-        unique = name if name not in taken else next(n for n in (f"{name} ({i})" for i in range(2, 10_000)) if n not in taken)
+        unique = (
+            name
+            if name not in taken
+            else next(n for n in (f"{name} ({i})" for i in range(2, 10_000)) if n not in taken)
+        )
         groups.append(Group(unique, members, number))
     return groups
 
@@ -72,7 +76,8 @@ def _name(runs: Sequence[ReportedRun]) -> str:
     family = families.pop()
     if family is not None and not families:
         return family
-    shared = os.path.commonprefix([run.name for run in runs]).rstrip("-_ ./0123456789")
+    shared = os.path.commonprefix([run.name for run in runs])  # noqa: RUF071  # characters are meant
+    shared = shared.rstrip("-_ ./0123456789")
     shared = shared.removesuffix("seed").rstrip("-_ ./")
     return shared or f"{runs[0].name} and {len(runs) - 1} more"
 

@@ -66,18 +66,18 @@ def _traces(line: Line) -> list[dict[str, Any]]:
     }
     if line.role == "single":
         trace |= {"hoverinfo": "skip", "hovertemplate": None, "mode": "lines"}
-    bars = line.low is not None and line.high is not None
-    if is_dots and bars:
-        assert line.low is not None and line.high is not None
-        above, below = line.high - line.y, line.y - line.low
-        trace["error_y"] = {"type": "data", "symmetric": False, "array": _encoded(above), "arrayminus": _encoded(below)}
-    if is_dots or not bars:
+    if line.ends is None:
         return [trace]
-    assert line.low is not None and line.high is not None
+    low, high = line.ends
+    if is_dots:
+        above, below = _encoded(high - line.y), _encoded(line.y - low)
+        return [{**trace, "error_y": {"type": "data", "symmetric": False, "array": above, "arrayminus": below}}]
     edge = {"type": "scatter", "mode": "lines", "x": trace["x"], "color": line.color, "hoverinfo": "skip", "name": name}
-    low = {**edge, "y": _encoded(line.low), "role": "edge"}
-    high = {**edge, "y": _encoded(line.high), "role": "band", "fill": "tonexty"}
-    return [low, high, trace]
+    return [
+        {**edge, "y": _encoded(low), "role": "edge"},
+        {**edge, "y": _encoded(high), "role": "band", "fill": "tonexty"},
+        trace,
+    ]
 
 
 def _boxes(boxes: Sequence[Box]) -> list[dict[str, Any]]:

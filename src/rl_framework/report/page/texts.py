@@ -68,7 +68,7 @@ def _leaves(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
         for index, inner in enumerate(value):
             yield from _leaves(f"{prefix}[{index}]", inner, depth + 1)
     elif _is_list(value):
-        yield prefix, ", ".join(_as_text(inner) for inner in value[: _LONGEST_VALUE])
+        yield prefix, ", ".join(_as_text(inner) for inner in value[:_LONGEST_VALUE])
     else:
         yield prefix, _as_text(value)
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rl_framework.errors import ArgumentError
+
 if TYPE_CHECKING:
     from rl_framework.agent.network.trunk import Trunk
 
-__all__ = ["Batch", "rows_of"]
+__all__ = ["Batch", "recorded", "rows_of"]
 
 
 class Batch:
@@ -38,8 +40,12 @@ class Batch:
         self._features: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Any:
-        """Returns the tensor of that name."""
-        return self.tensors[name]
+        """Returns the tensor of that name.
+
+        Raises:
+            ArgumentError: Nobody has recorded it.
+        """
+        return recorded(self.tensors, name)
 
     def __setitem__(self, name: str, tensor: Any) -> None:
         self.tensors[name] = tensor
@@ -82,6 +88,22 @@ class Batch:
         starts = self.tensors["starts"].reshape(self.sequence_length, count)
         features, _ = trunk.unroll(steps, self.tensors[f"state/{trunk.name}"], starts)
         return features.reshape(self.sequence_length * count, -1)
+
+
+def recorded(tensors: Mapping[str, Any], name: str) -> Any:
+    """Returns the tensor of that name.
+
+    Raises:
+        ArgumentError: There is none.
+    """
+    if name not in tensors:
+        raise ArgumentError(
+            "parts",
+            name,
+            f"a part asks for it and nobody has recorded it; there are {', '.join(sorted(tensors))}",
+            "Let the part say what it `needs` of others or `records`, or add it in `annotate` or `prepare`.",
+        )
+    return tensors[name]
 
 
 def rows_of(value: Any, rows: Tensor) -> Any:

@@ -23,7 +23,10 @@ from rl_framework.agent.reinforcement.schedules import to_schedule
 from rl_framework.errors import ArgumentError, PluginError
 from rl_framework.seeding import derive_seed, isolated_random_state
 
-__all__ = ["Composition", "check_together", "resolve_parts"]
+__all__ = ["RECORDED_IF_ASKED", "Composition", "check_together", "resolve_parts"]
+
+RECORDED_IF_ASKED = frozenset({"next_observations"})
+"""What a rollout has only if a part wants it recorded."""
 
 
 class Composition(nn.Module):
@@ -59,6 +62,9 @@ class Composition(nn.Module):
         self.generators = (torch.Generator(device), torch.Generator())
         self.seed(seed)
         check_together(parts)
+        for part in parts:
+            if part.has_agent:
+                raise ArgumentError("parts", part.name, "belongs to another agent already", "Make another one.")
         self.normaliser = _normaliser(observation_space).to(device) if settings.normalize_observations else None
         setup = Setup(
             observation_space, action_space, dict(settings.networks), device, self.generators[0], self.normaliser
@@ -71,11 +77,14 @@ class Composition(nn.Module):
                 part.to(device)
         self.networks = setup.networks
         self.parts = nn.ModuleDict(_named(parts))
+        _check_owners(self.named, self.networks)
         if "policy" not in self.networks:
             raise ArgumentError("parts", list(self.named), "none of them makes a policy", "Add one that acts: PPO().")
         self.reward_normaliser = _reward_normaliser(parts).to(device) if settings.normalize_rewards else None
         self._learning_rate = to_schedule(settings.learning_rate, "learning_rate")
         self.optimizer = _optimizer(settings, self._rate(1.0), self)
+        for part in parts:
+            part.has_agent = True
 
     @property
     def policy(self) -> Policy:
@@ -212,6 +221,14 @@ def check_together(parts: Sequence[Part]) -> None:
         part.join(parts)
     offered = {what for part in parts for what in part.provides}
     for part in parts:
+        unknown = part.records - RECORDED_IF_ASKED
+        if unknown:
+            raise ArgumentError(
+                "parts",
+                [each.name for each in parts],
+                f"{part.name} wants {' and '.join(sorted(unknown))} recorded, which nobody records",
+                f"Known: {', '.join(sorted(RECORDED_IF_ASKED))}.",
+            )
         missing = part.needs - offered
         if missing:
             raise ArgumentError(
@@ -229,6 +246,22 @@ def check_together(parts: Sequence[Part]) -> None:
             f"{problem} what is collected and learned from",
             "Exactly one must, such as PPO() or Replay().",
         )
+
+
+def _check_owners(parts: Mapping[str, Part], networks: nn.ModuleDict) -> None:
+    """Refuses two parts that own the same parameters; what they share by name belongs to neither."""
+    shared = {id(parameter) for parameter in networks.parameters()}
+    owners: dict[int, str] = {}
+    for name, part in parts.items():
+        for own, parameter in part.named_parameters():
+            owner = owners.setdefault(id(parameter), name)
+            if owner != name and id(parameter) not in shared:
+                raise ArgumentError(
+                    "parts",
+                    list(parts),
+                    f"{owner} and {name} own the same parameters ({own!r} of {name})",
+                    "Share networks by name: setup.trunk('name'), or setup.network('name', make).",
+                )
 
 
 def decides(part: Part) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rl_framework.agent.reinforcement.composed.batch import Batch, rows_of
+from rl_framework.agent.reinforcement.composed.batch import Batch, recorded, rows_of
 from rl_framework.errors import ArgumentError, RLFrameworkError
 
 if TYPE_CHECKING:
@@ -65,8 +65,12 @@ class Rollout:
         self._flat: dict[str, Any] | None = None
 
     def __getitem__(self, name: str) -> Any:
-        """Returns the tensor of that name."""
-        return self.tensors[name]
+        """Returns the tensor of that name.
+
+        Raises:
+            ArgumentError: Nobody has recorded it.
+        """
+        return recorded(self.tensors, name)
 
     def __setitem__(self, name: str, tensor: Any) -> None:
         self.tensors[name] = tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from rl_framework.agent.reinforcement.composed.batch import Batch
 from rl_framework.agent.reinforcement.parts.part import Part
-from rl_framework.errors import ArgumentError
+from rl_framework.errors import ArgumentError, NonFiniteLossError
 
 __all__ = ["Measured", "Update", "sum_of_losses", "total_norm"]
 
@@ -37,12 +38,14 @@ def sum_of_losses(parts: Mapping[str, Part], batch: Batch) -> tuple[Tensor, dict
 
 
 class Measured:
-    """Gathers numbers of each step without waiting for the device, and averages them at the end of a round."""
+    """Gathers numbers of each step without waiting for the device, and adds them up at the end of a round."""
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
         self._rows: list[Tensor] = []
         self._sums: dict[str, tuple[float, int]] = {}
+        self._steps = 0
+        self._not_finite: tuple[int, str, float] | None = None
 
     def add(self, numbers: Mapping[str, Tensor]) -> None:
         """Takes the numbers of one step."""
@@ -51,6 +54,17 @@ class Measured:
             self._count()
             self._names = names
         self._rows.append(torch.stack([number.float() for number in numbers.values()]))
+
+    def end_round(self) -> tuple[int, str, float] | None:
+        """Adds up the steps of a round, and returns the first of them whose loss or gradient was not finite.
+
+        Returns:
+            Which step of the round, from 0; the name of the number that is to blame; and its value. None: all is well.
+        """
+        self._count()
+        found, self._not_finite = self._not_finite, None
+        self._steps = 0
+        return found
 
     def means(self) -> dict[str, float]:
         """Returns the mean of each number, and begins anew."""
@@ -61,11 +75,24 @@ class Measured:
     def _count(self) -> None:
         if not self._rows:
             return
-        sums = torch.stack(self._rows).double().sum(dim=0).tolist()
-        for name, number in zip(self._names, sums, strict=True):
+        table = torch.stack(self._rows)
+        sums = dict(zip(self._names, table.double().sum(dim=0).tolist(), strict=True))
+        for name, number in sums.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + number, count + len(self._rows))
+        if self._not_finite is None and not math.isfinite(sums["loss"] + sums.get("gradient_norm", 0.0)):
+            self._not_finite = self._first_of(table)
+        self._steps += len(self._rows)
         self._rows = []
+
+    def _first_of(self, table: Tensor) -> tuple[int, str, float] | None:
+        # Not what is only looked at. The terms come before their sum, and the gradient after it.
+        columns = [
+            column for column, name in enumerate(self._names) if name.endswith("loss") or name == "gradient_norm"
+        ]
+        for step, column in (~table[:, columns].isfinite()).nonzero()[:1].tolist():
+            return self._steps + step, self._names[columns[column]], float(table[step, columns[column]])
+        return None  # only the sum over the steps is too large for a number
 
 
 class Update:
@@ -105,6 +132,23 @@ class Update:
 
     def finish(self) -> None:
         """Brings everything to where others look for it, at the end of a round."""
+
+    def check_finite(self, timestep: int) -> None:
+        """Looks at the losses of the round that has ended.
+
+        Args:
+            timestep: Environment steps so far.
+
+        Raises:
+            NonFiniteLossError: One of them, or a gradient, is NaN or infinite.
+        """
+        found = self.measured.end_round()
+        if found is None:
+            return
+        batch, number, value = found
+        owners = [name for name in self.parts if number == f"{name}_loss" or number.startswith(f"{name}_")]
+        part = max(owners, key=len, default=None) if number.endswith("_loss") else None
+        raise NonFiniteLossError(part, number, timestep, batch, value)
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)

@@ -23,7 +23,7 @@ from rl_framework.agent.reinforcement.library.normaliser import Normaliser
 from rl_framework.environment.action_masks import mask_width
 from rl_framework.errors import ArgumentError, UnsupportedSpaceError
 
-__all__ = ["ActingModule", "MaskableActingModule", "RecurrentActingModule", "acting_module"]
+__all__ = ["ActingModule", "ExportedModule", "MaskableActingModule", "RecurrentActingModule", "acting_module"]
 
 
 def acting_module(
@@ -67,8 +67,39 @@ def acting_module(
     return module
 
 
-class ActingModule(nn.Module):
-    """Normalises, prepares and acts.
+class ExportedModule(nn.Module):
+    """From raw observations to deterministic actions; `forward` is what a file holds.
+
+    Args:
+        observation_space: Space of one observation, as the environment gives it.
+        action_space: Space of one action.
+
+    Attributes:
+        observation_space: As given.
+        action_space: As given.
+    """
+
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+        super().__init__()
+        self.observation_space = observation_space
+        self.action_space = action_space
+
+    def example(self, batch_size: int) -> tuple[Any, ...]:
+        """Returns arguments for `forward` (zeros) of this batch size."""
+        shapes = {key: np.zeros((batch_size, *(part.shape or ())), part.dtype) for key, part in self._parts().items()}
+        tensors = {key: torch.from_numpy(array) for key, array in shapes.items()}
+        return (tensors if isinstance(self.observation_space, spaces.Dict) else tensors[""],)
+
+    def batch_axes(self) -> tuple[Any, ...]:
+        """Returns, in the structure of `example`, which axis is the batch."""
+        return (dict.fromkeys(self._parts(), 0) if isinstance(self.observation_space, spaces.Dict) else 0,)
+
+    def _parts(self) -> dict[str, spaces.Space[Any]]:
+        return parts_of(self.observation_space)
+
+
+class ActingModule(ExportedModule):
+    """Normalises, prepares and acts, as an agent of Stable-Baselines3.
 
     Args:
         policy: The library's policy.
@@ -78,8 +109,6 @@ class ActingModule(nn.Module):
         extractor: What preprocesses the observations before they are normalised, or None.
 
     Attributes:
-        observation_space: As given.
-        action_space: As given.
         policy: As given, in evaluation mode.
     """
 
@@ -94,10 +123,8 @@ class ActingModule(nn.Module):
         normaliser: Normaliser | None = None,
         extractor: FeaturesExtractor | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(observation_space, action_space)
         self._extractor = extractor
-        self.observation_space = observation_space
-        self.action_space = action_space
         self.policy = policy
         parts = parts_of(extractor.preprocess_space(observation_space) if extractor else observation_space)
         known = policy.observation_space
@@ -140,19 +167,6 @@ class ActingModule(nn.Module):
             Actions, shape `(batch, *action_space.shape)`, in the type that `predict` gives.
         """
         return self.to_environment(self.policy._predict(self.prepare(observation), deterministic=True))
-
-    def example(self, batch_size: int) -> tuple[Any, ...]:
-        """Returns arguments for `forward` (zeros) of this batch size."""
-        shapes = {key: np.zeros((batch_size, *(part.shape or ())), part.dtype) for key, part in self._parts().items()}
-        tensors = {key: torch.from_numpy(array) for key, array in shapes.items()}
-        return (tensors if isinstance(self.observation_space, spaces.Dict) else tensors[""],)
-
-    def batch_axes(self) -> tuple[Any, ...]:
-        """Returns, in the structure of `example`, which axis is the batch."""
-        return (dict.fromkeys(self._parts(), 0) if isinstance(self.observation_space, spaces.Dict) else 0,)
-
-    def _parts(self) -> dict[str, spaces.Space[Any]]:
-        return parts_of(self.observation_space)
 
     @property
     def preprocesses(self) -> bool:

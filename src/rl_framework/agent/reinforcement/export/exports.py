@@ -1,4 +1,4 @@
-"""The ways out of the framework that a Stable-Baselines3 agent offers, and the way in."""
+"""The ways out of the framework that agents offer, and the way in."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Exports"]
+__all__ = ["Exports", "ProgramExports"]
 
 
-class Exports:
-    """What a `StableBaselinesAgent` can be turned into for use elsewhere."""
+class ProgramExports:
+    """What agents with networks can be turned into for use elsewhere."""
 
     def save_as_onnx(self, path: str | os.PathLike[str], opset: int = 18) -> Path:
         """Writes the acting part as one ONNX file, which chooses the same actions as `choose_action`.
@@ -37,6 +37,22 @@ class Exports:
 
         return save_as_onnx(self, path, opset)
 
+    def export_program(self) -> torch.export.ExportedProgram:
+        """Returns the acting part as a `torch.export` program; see `save_as_onnx`."""
+        from rl_framework.agent.reinforcement.export.programs import export_program
+
+        return export_program(self)
+
+    def save_as_torch_export(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the acting part as a `torch.export` file (.pt2); see `save_as_onnx`."""
+        from rl_framework.agent.reinforcement.export.programs import save_as_torch_export
+
+        return save_as_torch_export(self, path)
+
+
+class Exports(ProgramExports):
+    """What a `StableBaselinesAgent` can be turned into besides."""
+
     def save_for_unity(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Writes the acting part as the ONNX file that Unity's ML-Agents takes for a model.
 
@@ -59,18 +75,6 @@ class Exports:
         from rl_framework.agent.reinforcement.export.unity import save_for_unity
 
         return save_for_unity(self, path, **options)
-
-    def export_program(self) -> torch.export.ExportedProgram:
-        """Returns the acting part as a `torch.export` program; see `save_as_onnx`."""
-        from rl_framework.agent.reinforcement.export.programs import export_program
-
-        return export_program(self)
-
-    def save_as_torch_export(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the acting part as a `torch.export` file (.pt2); see `save_as_onnx`."""
-        from rl_framework.agent.reinforcement.export.programs import save_as_torch_export
-
-        return save_as_torch_export(self, path)
 
     def save_as_library_zip(self, path: str | os.PathLike[str]) -> Path:
         """Writes Stable-Baselines3's own .zip, which the library opens without this framework.

@@ -41,12 +41,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from rl_framework.agent.record import versions_of_libraries
 from rl_framework.agent.reinforcement.export.acting_module import (
-    ActingModule,
+    ExportedModule,
     MaskableActingModule,
     RecurrentActingModule,
     acting_module,
     parts_of,
 )
+from rl_framework.agent.reinforcement.export.composed_module import ComposedModule
 from rl_framework.bundle import encode_space
 from rl_framework.errors import ArgumentError, RLFrameworkError, require_extra
 from rl_framework.whole_file import written_whole
@@ -185,7 +186,7 @@ def save_as_torch_export(agent: Any, path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def input_names(module: ActingModule) -> list[str]:
+def input_names(module: ExportedModule) -> list[str]:
     """Returns the names of a module's inputs, in the order of `forward`."""
     own: list[str] = []
     if isinstance(module, MaskableActingModule):
@@ -199,19 +200,21 @@ def input_names(module: ActingModule) -> list[str]:
     return [*(f"observation.{key}" if key in taken else key for key in keys), *own]
 
 
-def output_names(module: ActingModule) -> list[str]:
+def output_names(module: ExportedModule) -> list[str]:
     """Returns the names of a module's outputs, in the order of what `forward` returns."""
     return ["action", *(f"next_{name}" for name in _STATES if isinstance(module, RecurrentActingModule))]
 
 
-def module_of(agent: Any) -> ActingModule:
+def module_of(agent: Any) -> ExportedModule:
     """Returns the acting part of an agent with a model."""
+    if hasattr(agent, "composition"):
+        return ComposedModule(agent.composition, agent.observation_space, agent.action_space)
     return acting_module(
         agent.algorithm, agent.observation_space, agent.action_space, agent.normaliser, agent.features_extractor
     )
 
 
-def _exported(module: ActingModule, agent: Any) -> torch.export.ExportedProgram:
+def _exported(module: ExportedModule, agent: Any) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch")
     axes = tree_map(lambda axis: {axis: batch}, module.batch_axes())
     axes = dict(zip(_arguments_of_forward(module), axes, strict=True))
@@ -223,7 +226,7 @@ def _exported(module: ActingModule, agent: Any) -> torch.export.ExportedProgram:
     return program
 
 
-def _arguments_of_forward(module: ActingModule) -> list[str]:
+def _arguments_of_forward(module: ExportedModule) -> list[str]:
     names = input_names(module)
     return ["observation", *names[len(parts_of(module.observation_space)) :]]
 
@@ -243,10 +246,17 @@ def explained(agent: Any, form: str) -> Iterator[None]:
         raise ArgumentError(
             "agent",
             agent,
-            f"its policy {type(agent.algorithm.policy).__name__} cannot be written as {form}: "
+            f"its policy {_policy_of(agent)} cannot be written as {form}: "
             f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
             "Networks of one's own must not branch on the values of tensors.",
         ) from error
+
+
+def _policy_of(agent: Any) -> str:
+    """Returns what a user would call the network that acts."""
+    if hasattr(agent, "composition"):
+        return type(agent.composition.policy.trunk.network).__name__
+    return type(agent.algorithm.policy).__name__
 
 
 @contextmanager
@@ -279,7 +289,7 @@ def _name_batch_axis(model: Any) -> None:
 def metadata_of(agent: Any) -> dict[str, str]:
     """Returns what a file tells about an agent: algorithm, spaces and versions of libraries."""
     return {
-        "algorithm": agent.algorithm_class.__name__,
+        "algorithm": agent.describe()["algorithm"],
         "observation_space": json.dumps(encode_space(agent.observation_space, "observation_space")),
         "action_space": json.dumps(encode_space(agent.action_space, "action_space")),
         **{f"version/{name}": version for name, version in versions_of_libraries().items()},
@@ -289,7 +299,7 @@ def metadata_of(agent: Any) -> dict[str, str]:
 # Checking what was written
 
 
-def _check_acts_alike(agent: Any, module: ActingModule, run: Callable[[tuple[Any, ...]], _Outputs], form: str) -> None:
+def _check_acts_alike(agent: Any, module: ExportedModule, run: Callable[[tuple[Any, ...]], _Outputs], form: str) -> None:
     """Compares eight actions with the agent's own.
 
     Raises:
@@ -329,7 +339,7 @@ def sampled_observations(space: spaces.Space[Any], size: int) -> Any:
     return np.stack(rows)
 
 
-def _onnx_runner(path: Path, module: ActingModule) -> Callable[[tuple[Any, ...]], _Outputs]:
+def _onnx_runner(path: Path, module: ExportedModule) -> Callable[[tuple[Any, ...]], _Outputs]:
     import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()

@@ -28,7 +28,7 @@ class OnPolicy(Part):
     "advantages", where other parts may add theirs.
     """
 
-    provides = frozenset({"policy", "advantages", "batches"})
+    provides = frozenset({"policy", "advantages", "batches", "values", "returns", "log_probs"})
     max_grad_norm = 0.5
 
     n_steps: int

@@ -67,6 +67,7 @@ class Part(nn.Module):
         max_grad_norm: To which the norm of all gradients is limited unless the user says, if this part decides.
         compilable: Whether `torch.compile` can take its loss.
         arguments: What the constructor was given, by name; with it a bundle rebuilds the part.
+        has_agent: Whether an agent was built with it; a part belongs to one agent.
     """
 
     records: ClassVar[frozenset[str]] = frozenset()
@@ -76,6 +77,7 @@ class Part(nn.Module):
     max_grad_norm: ClassVar[float | None] = None
     compilable: ClassVar[bool] = True
     arguments: dict[str, Any]
+    has_agent: bool = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Notes the arguments, by which a bundle rebuilds the part."""

@@ -1,0 +1,113 @@
+"""The charts of a page as PNG, without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rl_framework.report.page.charts import Chart, Line, Section
+from rl_framework.report.page.colors import LIGHT, STYLES
+from rl_framework.report.page.texts import shortened
+from rl_framework.whole_file import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_section"]
+
+_COLUMNS = 3
+_WIDTH, _WIDE_HEIGHT, _NARROW_HEIGHT = 10.0, 4.2, 2.4
+_DOTS_PER_INCH = 120
+_MOST_NAMED = 12
+_DASHES = dict(zip(STYLES, ("-", "--", ":"), strict=True))
+
+
+def draw_section(section: Section, path: Path) -> Path:
+    """Draws the charts of a section as one PNG, 1,200 pixels wide.
+
+    Args:
+        section: The section.
+        path: The picture; it appears when it is whole.
+
+    Returns:
+        The path.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = _rows(section.charts)
+    heights = [_height(row) for row in rows]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DOTS_PER_INCH, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for strip, row in zip(
+        figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0], rows, strict=True
+    ):
+        columns = 1 if row[0].is_wide else _COLUMNS
+        for place, chart in enumerate(row, start=1):
+            _draw(strip.add_subplot(1, columns, place), chart)
+    with written_whole(path) as temporary:
+        canvas.print_png(temporary)
+    return path
+
+
+def _rows(charts: Sequence[Chart]) -> list[list[Chart]]:
+    narrow = [chart for chart in charts if not chart.is_wide]
+    rows = [[chart] for chart in charts if chart.is_wide]
+    return rows + [narrow[start : start + _COLUMNS] for start in range(0, len(narrow), _COLUMNS)]
+
+
+def _height(row: Sequence[Chart]) -> float:
+    if row[0].boxes:
+        return max(1.6, min(40.0, 0.9 + 0.35 * len(row[0].boxes)))
+    return _WIDE_HEIGHT if row[0].is_wide else _NARROW_HEIGHT
+
+
+def _draw(axes: Axes, chart: Chart) -> None:
+    small = 9 if chart.is_wide else 7
+    for box_at, box in enumerate(chart.boxes):
+        color = LIGHT[box.color % len(LIGHT)]
+        drawn = axes.boxplot(
+            [box.values], positions=[box_at], orientation="horizontal", widths=0.6, showmeans=True, patch_artist=True
+        )
+        for part in (part for parts in drawn.values() for part in parts):
+            part.set_color(color)
+        for patch in drawn["boxes"]:
+            patch.set_facecolor(f"{color}33")
+    if chart.boxes:
+        axes.set_yticks(range(len(chart.boxes)), [_plain(shortened(box.name, 30)) for box in chart.boxes])
+        axes.invert_yaxis()
+    for line in chart.lines:
+        _draw_line(axes, line)
+    axes.set_title(_plain(shortened(chart.title, 60)), fontsize=small + 2)
+    axes.set_xlabel(_plain(chart.x_title), fontsize=small)
+    axes.set_ylabel(_plain(shortened(chart.y_title, 40)), fontsize=small)
+    axes.tick_params(labelsize=small - 1)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    named = {line.name: None for line in chart.lines if line.role != "single"}
+    if chart.is_wide and 1 < len(named) <= _MOST_NAMED:
+        axes.legend(fontsize=small - 1, framealpha=0.9)
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    color = LIGHT[line.color % len(LIGHT)]
+    style = _DASHES[STYLES[line.color // len(LIGHT) % len(STYLES)]]
+    # Matplotlib leaves names that begin with an underscore out of the legend.
+    label = "_" if line.role == "single" else _plain(shortened(line.name, 40)).lstrip("_")
+    if line.role == "points":
+        axes.plot(line.x, line.y, "o", color=color, markersize=4, label=label)
+        if line.ends is not None:
+            axes.vlines(line.x, *line.ends, color=color, linewidth=1)
+        return
+    if line.ends is not None:
+        axes.fill_between(line.x, *line.ends, color=color, alpha=0.2, linewidth=0)
+    width, alpha = (0.7, 0.35) if line.role == "single" else (1.8, 1.0)
+    marker = "o" if len(line.y) == 1 else None
+    axes.plot(line.x, line.y, color=color, linestyle=style, linewidth=width, alpha=alpha, marker=marker, label=label)
+
+
+def _plain(text: str) -> str:
+    """Keeps Matplotlib from reading formulas in a text, which fail where they are none."""
+    return text.replace("$", r"\$")

@@ -57,6 +57,9 @@ _LOCATIONS = {
     "StorageUploadConfig": "rl_framework.connector",
     "TensorBoardConnector": "rl_framework.connector",
     "TrackNorms": "rl_framework.training",
+    "Tuning": "rl_framework.experiment",
+    "TuningError": "rl_framework.errors",
+    "TuningResult": "rl_framework.experiment.tuning.result",
     "WandbConnector": "rl_framework.connector",
     "compare": "rl_framework.evaluation",
     "load_agent": "rl_framework.agent",
@@ -78,6 +81,7 @@ _LOCATIONS = {
     "register_reward_network": "rl_framework.registry",
     "register_schedule": "rl_framework.registry",
     "register_wrapper": "rl_framework.registry",
+    "tune": "rl_framework.experiment",
     "show_video": "rl_framework.report",
     "write_report": "rl_framework.report",
 }

@@ -29,6 +29,7 @@ __all__ = [
     "RecordingError",
     "SeedConflictError",
     "SpaceMismatchError",
+    "TuningError",
     "UnknownNameError",
     "UnsavableError",
     "UnsupportedSpaceError",
@@ -233,6 +234,10 @@ class ConfigurationError(RLFrameworkError, ValueError):
 
 class ConnectorError(RLFrameworkError):
     """A connector could not deliver or fetch. The local copy is untouched."""
+
+
+class TuningError(RLFrameworkError):
+    """A search for parameters found nothing, because all of its trials failed; the message says why the first did."""
 
 
 class RecordingError(RLFrameworkError):

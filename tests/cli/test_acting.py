@@ -141,3 +141,9 @@ def test_a_strangers_record_is_not_imported(tmp_path: Path) -> None:
     said = rl("evaluate", "stranger.zip", code=2)
     assert "does not say where it was trained" in said.err
     assert json.dumps(record["environment"]) == '"CartPole-v1"'
+
+
+def test_a_configuration_beside_an_agent_makes_no_run(trained: Path) -> None:
+    Path("agent.zip").write_bytes((trained / "agent.zip").read_bytes())
+    Path("config.yaml").write_text("agent: {algorithm: sac}\nenvironment: {id: Pendulum-v1}\n")
+    assert rl("evaluate", "agent.zip", "--episodes", "1", "--json").data["environment"] == "CartPole-v1"

@@ -28,6 +28,8 @@ def _arguments(command: str) -> list[str]:
         arguments += SHORT.get(algorithm, [])
         if "ALE/Pong-v5" in arguments:
             arguments += ["evaluation=null"]
+        if "--record-video" in arguments:
+            arguments += ["video.length=5", "training.n_eval_episodes=1"]
         if "--config" in arguments:
             arguments += ["agent.parameters.n_steps=16", "training.evaluate_every=null", "evaluation=null"]
     if "--total-timesteps" in arguments and arguments[0] == "resume":
@@ -35,16 +37,14 @@ def _arguments(command: str) -> list[str]:
     return arguments
 
 
-def test_there_are_all_verbs() -> None:
+def test_every_verb_has_a_page() -> None:
     from rl_framework.cli.app import VERBS
 
-    assert {command.split()[1] for command in COMMANDS} == set(VERBS)
+    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    assert [verb for verb in VERBS if f"rl-framework {verb}" not in pages] == []
 
 
-def test_every_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ale_py")
-    pytest.importorskip("Box2D")
-    pytest.importorskip("mpe2")
+def _run(commands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "cartpole_expert").symlink_to(ROOT / "data" / "cartpole_expert")
     (tmp_path / "exploration").symlink_to(ROOT / "exploration")
@@ -52,7 +52,24 @@ def test_every_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Experiment, "json_schema", lambda: {"properties": {}})
     with loopback_hub(monkeypatch, tmp_path / "cache"):
-        for command in COMMANDS:
+        for command in commands:
             rl(*_arguments(command))
+
+
+def test_a_run_is_trained_resumed_looked_at_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of the page about its first run; `test_every_command_works` runs them all."""
+    mine = [command for command in COMMANDS if "runs/ppo-CartPole-v1" in command and "hf://" not in command]
+    assert len(mine) > 6
+    _run([COMMANDS[0], *mine], tmp_path, monkeypatch)
+    for path in ("runs/ppo-CartPole-v1/agent.zip", "cartpole.mp4", "cartpole.onnx", "data/collected"):
+        assert Path(path).exists(), path
+
+
+@pytest.mark.slow
+def test_every_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ale_py")
+    pytest.importorskip("Box2D")
+    pytest.importorskip("mpe2")
+    _run(COMMANDS, tmp_path, monkeypatch)
     for path in ("runs/ppo-CartPole-v1/agent.zip", "cartpole.mp4", "cartpole.onnx", "fetched.zip", "data/collected"):
         assert Path(path).exists(), path

@@ -158,7 +158,7 @@ MISTAKES = {
     "network-for-images": ((*CARTPOLE, "--net", "cnn", "--total-timesteps", "8"), "CnnPolicy"),
     "timesteps": ((*CARTPOLE, "--total-timesteps", "0"), "--total-timesteps: must be at least 1, and is 0"),
     "device": ((*CARTPOLE, "--device", "gpu"), "--device: must be auto, cpu, cuda"),
-    "key": ((*CARTPOLE, "trainings.total_timesteps=3"), "did you mean 'training'?"),
+    "key": ((*CARTPOLE, "trainings.total_timesteps=3"), "did you mean 'training'"),
     "no-key": ((*CARTPOLE, "training"), "write a.b=value"),
     "seeds": ((*CARTPOLE, "--seeds", "0,a"), "--seeds='0,a': must be integers"),
     "two-seeds": ((*CARTPOLE, "--seeds", "0,1", "--seed", "3"), "--seeds: is given beside seed"),

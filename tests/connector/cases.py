@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import secrets
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from tests.servers.clearml import ClearMLServer, loopback_clearml
 from tests.servers.drive import LoopbackDrive, loopback_drive
 from tests.servers.hub import READ_TOKEN, LoopbackHub, loopback_hub
+from tests.servers.mlflow import LoopbackMLflow, loopback_mlflow
 
 from rl_framework import (
     ClearMLConnector,
@@ -22,6 +24,7 @@ from rl_framework import (
     ClearMLUploadConfig,
     HuggingFaceConnector,
     HuggingFaceUploadConfig,
+    MLflowConnector,
     StorageConnector,
     StorageUploadConfig,
 )
@@ -288,7 +291,75 @@ class StorageCase(Case):
         ClearMLCase.fill_disk_for_downloads(self, monkeypatch)  # type: ignore[arg-type] (by `Path.open` too)
 
 
-CASES: list[type[Case]] = [HuggingFaceCase, ClearMLCase, StorageCase]
+class MLflowCase(Case):
+    """On MLflow's own server. W&B is not in the table: its client has its own way with the network; see its tests."""
+
+    name = "mlflow"
+    helpful = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN")
+
+    def __init__(self, server: LoopbackMLflow) -> None:
+        self.server, self.token = server, next(iter(server.tokens))
+        self.experiment = f"experiment {secrets.token_hex(4)}"
+        self.model = self.experiment.replace(" ", "-")
+
+    @classmethod
+    @contextmanager
+    def running(cls, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[MLflowCase]:
+        pytest.importorskip("mlflow")
+        with loopback_mlflow(monkeypatch) as server:
+            yield cls(server)
+
+    def connector(self, **options: Any) -> MLflowConnector:
+        given = {"register_model_as": self.model, "model_uri": f"models:/{self.model}/1", "n_eval_episodes": 0}
+        return MLflowConnector(self.server.url, self.experiment, **{"retry": QUICK, **given, **options})
+
+    def fail(self, times: int, **how: Any) -> Any:
+        return self.server.fail(r"^(POST|PUT|PATCH) ", times=times, **how)
+
+    def fail_reading(self, times: int, **how: Any) -> Any:
+        return self.server.fail(r"^GET ", times=times, **how)
+
+    def repair(self) -> None:
+        self.server.faults.clear()
+
+    def take_away_rights(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+        self.server.tokens = {} if status == 401 else {self.token: "read"}
+
+    def give_back_rights(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.server.tokens = {self.token: "write"}
+
+    def checkpoints(self) -> list[int]:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.server.folder / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name(self.experiment)
+        place = None if experiment is None else experiment.artifact_location.partition(":/")[2].strip("/")
+        folder = self.server.folder / "artifacts"
+        found = [] if place is None else (folder / place).glob("*/artifacts/checkpoints/checkpoint_*.zip")
+        return sorted(int(path.stem.rpartition("_")[2]) for path in found)
+
+    def received(self) -> dict[str, bytes]:
+        return self.server.files()
+
+    def plant(self, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+        self.token = token
+        self.server.tokens = {token: "write"}
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", token)
+
+    def answer_within(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        # Its client knows whole seconds only.
+        monkeypatch.setattr("rl_framework.connector.mlflow.service._ANSWER_SECONDS", 1)
+
+    def fill_disk_for_downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+
+        def full(*arguments: Any, **options: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(HttpArtifactRepository, "_download_file", full)
+
+
+CASES: list[type[Case]] = [HuggingFaceCase, ClearMLCase, StorageCase, MLflowCase]
 
 
 def slow() -> dict[str, Any]:

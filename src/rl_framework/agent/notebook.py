@@ -79,7 +79,7 @@ def _algorithm(agent: Any) -> str:
 def _settings(agent: Any) -> dict[str, Any]:
     """Returns the arguments of the agent's own constructor that are not as they would be if nobody had given them."""
     defaults = {name: value for name, value in constructor_defaults(type(agent)).items() if name not in _NO_SETTINGS}
-    holder = getattr(agent, "settings", None)
+    holder: Any = getattr(agent, "settings", None)
     given = {**vars(agent), **(vars(holder) if hasattr(holder, "__dict__") else {})}
     if hasattr(holder, "of"):  # what was written is not how it is kept: "adam" stands for its arguments too
         defaults |= vars(holder.of(**{name: defaults[name] for name in vars(holder)}))
@@ -194,6 +194,9 @@ def _text(value: Any) -> str:
         return value
     if callable(value) and hasattr(value, "__name__"):
         return str(value.__name__)
+    written: Any = type(value).__repr__
+    if written is object.__repr__ or hasattr(value, "named_parameters"):  # an address, or all its layers
+        return type(value).__name__
     return " ".join(repr(value).split())
 
 

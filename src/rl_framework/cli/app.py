@@ -17,9 +17,11 @@ __all__ = ["VERBS", "app"]
 VERBS = (
     "train",
     "resume",
+    "tune",
     "evaluate",
     "infer",
     "record",
+    "report",
     "collect",
     "push",
     "pull",

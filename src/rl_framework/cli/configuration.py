@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_framework.cli.networks import learning_rate_key, network_setting
-from rl_framework.errors import ArgumentError, ConfigurationError, ConfigurationProblem, UnknownNameError
+from rl_framework.environment.backends import environment_source
+from rl_framework.errors import (
+    ArgumentError,
+    ConfigurationError,
+    ConfigurationProblem,
+    RLFrameworkError,
+    UnknownNameError,
+)
 from rl_framework.experiment import Experiment, agent_section
 from rl_framework.experiment.presets import list_presets, preset_for
 from rl_framework.stores import is_address, parse_address
@@ -163,7 +170,7 @@ def _source(asked: Asked, agent: dict[str, Any] | None, given: Mapping[str, Any]
     plain = {} if agent is None else {"agent": agent}
     if asked.algorithm is None or any(override.startswith("base=") for override in asked.overrides):
         return plain, []
-    environment = given.get("--env") or given.get("--backend")
+    environment = _environment_of(given)
     found = preset_for(asked.algorithm, environment) if environment and asked.preset is not False else None
     if found is None:
         if asked.preset:
@@ -172,6 +179,18 @@ def _source(asked: Asked, agent: dict[str, Any] | None, given: Mapping[str, Any]
         why = f"there is no preset for {asked.algorithm} here" if asked.preset is None else "--no-preset"
         return plain, [f"Parameters: as the library has them ({why})"]
     return {"base": found.name}, [f"Parameters: {_told(found)}; --no-preset does without"]
+
+
+def _environment_of(given: Mapping[str, Any]) -> str | None:
+    """Returns what presets call the environment: an id in full, or the name of an adapter."""
+    backend, identifier = given.get("--backend"), given.get("--env")
+    if backend is None:
+        return identifier
+    try:
+        source, _ = environment_source(backend, identifier)
+    except RLFrameworkError:
+        return identifier  # what is wrong is told when the configuration is checked
+    return source if isinstance(source, str) else identifier
 
 
 def _told(preset: Preset) -> str:

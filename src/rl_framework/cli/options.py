@@ -14,7 +14,6 @@ __all__ = [
     "Environment",
     "NEnvironments",
     "Overrides",
-    "ProgressShown",
     "RunDirectory",
     "RunName",
     "Seed",
@@ -65,8 +64,6 @@ Which = Annotated[
     Literal["final", "best", "checkpoint"],
     typer.Option("--which", help="Of a run: its final agent, the best one, or the newest checkpoint."),
 ]
-
-ProgressShown = Annotated[bool, typer.Option("--progress/--no-progress", help="Show how far training is.")]
 
 Overrides = Annotated[
     list[str] | None,

@@ -9,10 +9,14 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import gymnasium
+
 from rl_framework.environment.backends import environment_source
+from rl_framework.environment.known_packages import register_package_of
 from rl_framework.errors import ArgumentError, BundleError, UnknownNameError
 from rl_framework.experiment import Run
 from rl_framework.experiment.environments import filmable, source_of
+from rl_framework.experiment.folders import CONFIG
 from rl_framework.stores import is_address, is_published, parse_address
 
 if TYPE_CHECKING:
@@ -68,8 +72,11 @@ class Trained:
         identifier, arguments = record.get("environment"), record.get("environment_kwargs")
         # What a stranger's record names is not imported, as "module:Name-v0" would be.
         if isinstance(identifier, str) and ":" not in identifier:
-            return identifier, arguments if isinstance(arguments, dict) else None
-        raise ArgumentError("--env", None, f"{self.place} does not say where it was trained", "Give --env.")
+            register_package_of(identifier, "--env")
+            if identifier in gymnasium.registry:
+                return identifier, arguments if isinstance(arguments, dict) else None
+        problem = f"{self.place} does not say where it was trained so that it could be made again"
+        raise ArgumentError("--env", None, problem, "Give --env, and --backend if it is not gymnasium's.")
 
     def filmed_in(self) -> Any:
         """Returns where a connector is to film it, or None if nobody knows."""
@@ -93,8 +100,12 @@ def find_run(name: str) -> Run:
 
 
 def _run_around(path: Path) -> Run | None:
-    for folder in (path, path.parent, path.parent.parent):
-        if (folder / "config.yaml").is_file():
+    """Returns the run that a folder is, or that it or a file belongs to."""
+    if (path / CONFIG).is_file():
+        return Run.open(path)
+    for folder in (path.parent, path.parent.parent):
+        # Beside an agent there may be a configuration that somebody wrote, which makes no run.
+        if (folder / CONFIG).is_file() and (folder / "record.json").is_file():
             return Run.open(folder)
     return None
 
@@ -110,7 +121,7 @@ def _unknown(name: str) -> UnknownNameError:
 def runs_of(name: str) -> list[Run]:
     """Returns the runs of an experiment with several seeds; none for everything else."""
     path = Path(name)
-    return [] if is_address(name) or not (path / "config.yaml").is_file() else list(Run.open(path).seeds)
+    return [] if is_address(name) or not (path / CONFIG).is_file() else list(Run.open(path).seeds)
 
 
 def open_trained(name: str, which: Literal["final", "best", "checkpoint"] = "final") -> Trained:
@@ -138,7 +149,7 @@ def open_trained(name: str, which: Literal["final", "best", "checkpoint"] = "fin
         address = parse_address(name, "RUN")
         return Trained(load_agent(name), Path(address.name).stem or "agent", None, str(address))
     path = Path(name)
-    if (path / "config.yaml").is_file():
+    if (path / CONFIG).is_file():
         run = Run.open(path)
         if run.seeds:
             seeds = ", ".join(str(each.folder) for each in run.seeds)

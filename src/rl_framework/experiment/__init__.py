@@ -3,5 +3,6 @@
 from rl_framework.experiment.config import ExperimentConfig, agent_section, load_config
 from rl_framework.experiment.experiment import Experiment
 from rl_framework.experiment.run import Run
+from rl_framework.experiment.tuning.tuning import Tuning, tune
 
-__all__ = ["Experiment", "ExperimentConfig", "Run", "agent_section", "load_config"]
+__all__ = ["Experiment", "ExperimentConfig", "Run", "Tuning", "agent_section", "load_config", "tune"]

@@ -22,6 +22,7 @@ from rl_framework.experiment.reading.variables import check_secrets
 from rl_framework.experiment.sections.kinds import Kind, KindOf
 from rl_framework.experiment.sections.section import Count, Section, as_whole, complaint, problems_of
 from rl_framework.experiment.sections.signatures import OneMessage
+from rl_framework.experiment.tuning.section import TuningConfig
 from rl_framework.secrecy import redact
 
 __all__ = [
@@ -212,6 +213,8 @@ class ExperimentConfig(Section):
     """Videos; null: none."""
     connectors: list[Annotated[Kind, KindOf(CONNECTOR)]] = Field(default_factory=list)
     """Trackers and stores beside the run's own folder."""
+    tuning: TuningConfig | None = None
+    """What `rl-framework tune` searches; a training does not look at it."""
 
     def further_complaints(self, info: ValidationInfo) -> Iterable[InitErrorDetails]:
         """Compares the sections with each other."""
@@ -234,6 +237,15 @@ class ExperimentConfig(Section):
             yield complaint("needs an environment to film in", ("video",))
         if self.training.evaluate_every is not None and not can_evaluate:
             yield complaint("needs an environment to evaluate in", ("training", "evaluate_every"))
+        if self.tuning is not None:
+            from rl_framework.experiment.tuning.space import check_tuning
+
+            for wrong in check_tuning(self, given):
+                yield {**wrong, "loc": ("tuning", *wrong.get("loc", ()))}
+
+    def to_data(self) -> dict[str, Any]:
+        """Returns the configuration of a run, which is one of those that a search tries: without `tuning`."""
+        return {name: value for name, value in super().to_data().items() if name != "tuning"}
 
     def train_arguments(self) -> dict[str, Any]:
         """Returns the arguments of `train` that the configuration says in so many words."""

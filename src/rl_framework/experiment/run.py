@@ -231,7 +231,7 @@ class Run:
             low, high = found["interval_95"]
             rows += [(f"mean return{each}", f"{found['mean']:.2f}"), (f"IQM{each}", f"{found['iqm']:.2f}")]
             rows.append((f"95 % interval of the {'IQM' if each else 'mean'}", f"{low:.2f} to {high:.2f}"))
-        rows += [(f"  {run.name}", run.status) for run in self.seeds]
+        rows += [(run.name, run.status) for run in self.seeds]
         if self.videos:
             rows.append(("videos", ", ".join(video.name for video in self.videos)))
         rows.append(("folder", str(self.folder)))

@@ -31,7 +31,9 @@ __all__ = ["LiveCurve"]
 logger = logging.getLogger(__name__)
 
 _LARGEST_SHARE = 0.02
-"""Share of the time that drawing may take: after a slow drawing, the next one waits longer."""
+"""Share of the time that drawing may take, besides what it may always take: half a second, some four pictures."""
+
+_SECONDS_FREE = 0.5
 
 _DOTS_PER_INCH = 100
 _WIDTH = 720
@@ -50,8 +52,8 @@ class LiveCurve(Callback):
     one, such as in a new session, where a `LocalConnector` kept the earlier part (an `Experiment` always has one).
 
     Args:
-        every_seconds: Seconds between two pictures at least. They are further apart where drawing would take more
-            than 2 % of the time.
+        every_seconds: Seconds between two pictures at least. After the first few they are further apart, where
+            drawing would take more than 2 % of the time (one takes about a tenth of a second).
         window: Episodes in the rolling mean.
         threshold: Draws a dashed line at this return, such as the one that counts as solved.
         title: Above the picture.
@@ -80,6 +82,7 @@ class LiveCurve(Callback):
         self._agent: Any = lambda: None
         self._display: Any = None
         self._shown = self._failed = False
+        self._started = self._spent = 0.0
         self._next = math.inf
 
     def on_training_start(self, event: TrainingStarted, training: Training) -> None:
@@ -94,10 +97,14 @@ class LiveCurve(Callback):
             self._take_earlier(training)
         self._agent = weakref.ref(training.agent)
         self._forget_after(event.timestep)
+        # Now, because that takes longer than to draw, and is no part of it.
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
         from IPython.display import DisplayHandle
 
         self._display = DisplayHandle()
-        self._next = time.perf_counter() + self.every_seconds
+        self._started, self._spent = time.perf_counter(), 0.0
+        self._next = self._started + self.every_seconds
 
     def on_episode_end(self, event: EpisodeEnded, training: Training) -> None:
         """Takes note of the return, and draws when it is time."""
@@ -178,7 +185,9 @@ class LiveCurve(Callback):
             logger.exception("the learning curve cannot be shown: %s. Training goes on", error)
             self._failed = True
         ended = time.perf_counter()
-        self._next = ended + max(self.every_seconds, (ended - began) / _LARGEST_SHARE)
+        self._spent += ended - began
+        affordable = self._started + (self._spent - _SECONDS_FREE) / _LARGEST_SHARE
+        self._next = max(ended + self.every_seconds, affordable)
 
     def _show(self, picture: bytes) -> None:
         from IPython.display import Image

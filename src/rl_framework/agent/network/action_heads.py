@@ -107,7 +107,7 @@ class MultiCategoricalHead(ActionHead):
 
     def to_environment(self, actions: Tensor) -> Tensor:
         """Returns actions `(rows, *shape)` for the environment."""
-        return (actions + self._starts).to(self._dtype).reshape(len(actions), *self._shape)
+        return (actions + self._starts).to(self._dtype).reshape(-1, *self._shape)
 
     def from_environment(self, actions: Tensor) -> Tensor:
         """Returns actions of an environment, counted from 0, `(rows, size)`."""
@@ -128,7 +128,7 @@ class BernoulliHead(ActionHead):
 
     def to_environment(self, actions: Tensor) -> Tensor:
         """Returns actions `(rows, *shape)` for the environment."""
-        return actions.to(self._dtype).reshape(len(actions), *self._shape)
+        return actions.to(self._dtype).reshape(-1, *self._shape)
 
     def from_environment(self, actions: Tensor) -> Tensor:
         """Returns actions of an environment, `(rows, size)`."""
@@ -167,7 +167,7 @@ class GaussianHead(_BoxHead):
         """Returns actions `(rows, *shape)`, clipped to the space."""
         if self._bounded:
             actions = actions.clamp(self._low, self._high)
-        return actions.to(self._dtype).reshape(len(actions), *self._shape)
+        return actions.to(self._dtype).reshape(-1, *self._shape)
 
     def from_environment(self, actions: Tensor) -> Tensor:
         """Returns actions of an environment, `(rows, size)`."""
@@ -201,7 +201,7 @@ class SquashedGaussianHead(_BoxHead):
     def to_environment(self, actions: Tensor) -> Tensor:
         """Returns actions `(rows, *shape)`, stretched from -1 to 1 to the bounds of the space."""
         stretched = torch.addcmul(self._middle, actions, self._half).clamp(self._low, self._high)
-        return stretched.to(self._dtype).reshape(len(actions), *self._shape)
+        return stretched.to(self._dtype).reshape(-1, *self._shape)
 
     def from_environment(self, actions: Tensor) -> Tensor:
         """Returns actions of an environment, from -1 to 1, `(rows, size)`."""

@@ -148,7 +148,8 @@ def _float(values: Tensor) -> Tensor:
 
 
 def _vector(values: Tensor) -> Tensor:
-    return values.float().reshape(len(values), -1)
+    # Not `len(values)`, which torch.export takes for a constant; here and below.
+    return values.float().reshape(values.shape[0], -1)
 
 
 def _image(values: Tensor, scale: float, channels_last: bool) -> Tensor:
@@ -164,7 +165,7 @@ def _one_hot(values: Tensor, size: int, start: int) -> Tensor:
 
 
 def _one_hots(values: Tensor, sizes: tuple[int, ...], starts: tuple[int, ...]) -> Tensor:
-    columns = values.reshape(len(values), -1).unbind(1)
+    columns = values.reshape(values.shape[0], -1).unbind(1)
     return torch.cat([_one_hot(*column) for column in zip(columns, sizes, starts, strict=True)], dim=1)
 
 

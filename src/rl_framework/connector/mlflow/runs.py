@@ -194,11 +194,10 @@ class RunWriter:
             except Exception as error:
                 if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
                     raise
-            quoted = name.replace("'", "\\'")
-            there = client.search_model_versions(f"name='{quoted}'")
-            version = next((known for known in there if known.model_id == model_id), None)
+            source = client.get_logged_model(model_id).artifact_location
+            there = client.search_model_versions(f"name={_quoted(name)}")
+            version = next((known for known in there if known.source == source), None)
             if version is None:
-                source = client.get_logged_model(model_id).artifact_location
                 version = client.create_model_version(name, source, run_id, model_id=model_id)
             return f"models:/{name}/{version.version}"
 
@@ -208,14 +207,44 @@ class RunWriter:
 
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        with self._service.asking():
+        with self._service.asking() as client:
+            # Given a name of its own, MLflow would look it up in the store that is set for the whole process.
+            place = _location(client, address)
             found = mlflow.artifacts.download_artifacts(
-                artifact_uri=address,
-                dst_path=str(folder),
-                tracking_uri=self._service.uri,
-                registry_uri=self._service.registry_uri,
+                artifact_uri=place, dst_path=str(folder), tracking_uri=self._service.uri
             )
         return Path(found)
+
+
+def _location(client: Any, address: str) -> str:
+    """Returns where the files of a model or a run are."""
+    kind, _, rest = address.partition(":/")
+    rest = rest.strip("/")
+    if kind == "models":
+        name, _, version = rest.partition("/")
+        if "@" in rest:
+            source = client.get_model_version_by_alias(*rest.rsplit("@", 1)).source
+        elif not version:
+            source = client.get_logged_model(name).artifact_location
+        elif version == "latest":
+            known = client.search_model_versions(f"name={_quoted(name)}")
+            source = max(known, key=lambda found: int(found.version)).source if known else f"models:/{name}/1"
+        else:
+            source = client.get_model_version(name, version).source
+        return _location(client, source) if source.startswith(("models:/", "runs:/")) else str(source)
+    if kind == "runs":
+        run_id, _, path = rest.partition("/")
+        info = client.get_run(run_id).info
+        query = f"source_run_id = {_quoted(run_id)} AND name = {_quoted(path)}"
+        models = client.search_logged_models([info.experiment_id], filter_string=query)
+        if models:
+            return str(max(models, key=lambda model: model.creation_timestamp).artifact_location)
+        return f"{info.artifact_uri.rstrip('/')}/{path}"
+    return address
+
+
+def _quoted(text: str) -> str:
+    return "'{}'".format(text.replace("'", "\\'"))
 
 
 def clean_name(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import netrc
 import os
 import re
@@ -30,8 +30,6 @@ from rl_framework.secrecy import redact, remember_secret
 from rl_framework.training import Event, Training, TrainingFailed, TrainingStarted
 
 __all__ = ["WandbConnector"]
-
-logger = logging.getLogger(__name__)
 
 _MODES = ("online", "offline", "disabled")
 _BINS = 64
@@ -332,8 +330,6 @@ class WandbConnector(RemoteConnector):
         return place
 
     def _add_agent(self, files: Mapping[str, Path], timestep: int) -> str:
-        import json
-
         import wandb
 
         run = self._session.opened(self._described)
@@ -367,8 +363,8 @@ class WandbConnector(RemoteConnector):
         name = self.artifact or self._uploaded
         if name is None or self.mode == "disabled":
             raise ConnectorError(
-                'there is nothing to download: pass WandbConnector(project, artifact="agent-<run id>:latest"); what was '
-                "uploaded offline can be fetched after sync()"
+                'there is nothing to download: pass WandbConnector(project, artifact="agent-<run id>:latest"); what '
+                "was uploaded offline can be fetched after sync()"
             )
         import wandb
 

@@ -6,13 +6,14 @@ import logging
 import math
 import os
 import threading
+import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rl_framework.connector.wandb.transaction_log import read_rows
+from rl_framework.connector.wandb.transaction_log import is_complete, read_rows
 from rl_framework.secrecy import describe_error
 
 __all__ = ["STEP", "ServiceLostError", "WandbSession"]
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 STEP = "timestep"
 _INIT_SECONDS = 30.0
 _PATIENCE_WITH_SERVICE = 5.0
+_PATIENCE_WITH_LOG = 3.0
 _MOST_HANDED_OVER = 20_000
 
 _SETTINGS: dict[str, Any] = {
@@ -69,7 +71,9 @@ class WandbSession:
     def __init__(
         self, mode: str, directory: Path | None, settings: Mapping[str, Any], patience: float, run: Any = None
     ) -> None:
-        self.mode, self._directory, self._patience = mode, directory, patience
+        self.mode, self._patience = mode, patience
+        # The service has a working directory of its own.
+        self._directory = Path(directory or os.environ.get("WANDB_DIR") or ".").absolute()
         self._settings = dict(settings)
         self._adopted = run
         self._run: Any = run
@@ -90,7 +94,7 @@ class WandbSession:
         """W&B's folder, with a folder in it for each run."""
         if self._run is not None:
             return Path(self._run.settings.sync_dir).absolute().parent
-        return Path(self._directory or os.environ.get("WANDB_DIR") or ".").absolute() / "wandb"
+        return self._directory / "wandb"
 
     def opened(self, described: Mapping[str, Any]) -> Any:
         """Returns the run, which is opened, or continued if there was one with its id.
@@ -109,20 +113,25 @@ class WandbSession:
             return self._run
 
     def _open(self) -> None:
+        from wandb.errors import Error
+
         try:
             self._run = self._init(self.mode)
         except Exception as error:
-            from wandb.errors import Error
-
-            if self.mode != "online" or not isinstance(error, Error):
+            if not isinstance(error, Error) and not _is_lost(error):
+                raise
+            reason, is_lost = describe_error(error), _is_lost(error)
+            self._end_service()  # a service that has failed holds on to the id
+            if is_lost:
+                raise ServiceLostError(f"W&B's service process has ended: {reason}") from None
+            if self.mode != "online":
                 raise
             logger.warning(
                 "W&B cannot be reached, or refuses us: %s. Training goes on; the run is kept in %s, to be sent by "
                 "WandbConnector(...).sync()",
-                describe_error(error),
+                reason,
                 self.folder,
             )
-            self._end_service()  # it holds on to the id
             self._run = self._init("offline")
         _open_sessions.add(self)
         self._defined.clear()
@@ -131,8 +140,7 @@ class WandbSession:
     def _init(self, mode: str) -> Any:
         import wandb
 
-        if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
         wanted = {**_SETTINGS, "init_timeout": _INIT_SECONDS, "finish_timeout": max(self._patience, 1.0)}
         known = wandb.Settings.model_fields
         settings = wandb.Settings(**{name: value for name, value in wanted.items() if name in known}, **self._settings)
@@ -144,7 +152,7 @@ class WandbSession:
             name=described["name"],
             group=described["group"],
             tags=described["tags"],
-            dir=None if self._directory is None else str(self._directory),
+            dir=str(self._directory),
             mode=mode,  # type: ignore[arg-type] (checked by the connector)
             resume="allow",
             reinit="create_new",
@@ -239,7 +247,7 @@ class WandbSession:
     def _read_known(self, after: int) -> Counter[tuple[str, int, Any]]:
         run_id, own = self._run.id, Path(self._run.settings.sync_dir).name
         known: Counter[tuple[str, int, Any]] = Counter()
-        for path in sorted(self.folder.glob(f"*run-*-{run_id}/run-{run_id}.wandb")):
+        for path in sorted(self.folder.glob(f"*run-*-{run_id}*/run-{run_id}.wandb")):
             if path.parent.name == own:
                 continue
             for row in read_rows(path):
@@ -288,7 +296,16 @@ class WandbSession:
             return "its service process does not answer"
         if failures and _is_lost(failures[0]):
             self._lose()
+        if not failures:
+            _wait_for_log(Path(run.settings.sync_file))
         return describe_error(failures[0]) if failures else None
+
+
+def _wait_for_log(path: Path) -> None:
+    """Waits until the service has written down all of a run, which it does a little after its end."""
+    end = time.monotonic() + _PATIENCE_WITH_LOG
+    while time.monotonic() < end and path.exists() and not is_complete(path):
+        time.sleep(0.01)
 
 
 def _is_lost(error: Exception) -> bool:

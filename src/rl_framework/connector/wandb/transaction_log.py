@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_records", "read_rows"]
+__all__ = ["is_complete", "read_records", "read_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ _HEADER = b":W&B"
 _HEADER_LENGTH = 7
 _BLOCK = 32 * 1024
 _PART = struct.Struct("<IHB")
-_WHOLE, _LAST = 1, 4
+_WHOLE, _FIRST, _LAST = 1, 2, 4
 
 
 def read_records(path: Path) -> Iterator[Any]:
@@ -31,14 +32,30 @@ def read_records(path: Path) -> Iterator[Any]:
     Args:
         path: A file `run-<id>.wandb`, which may still be written to.
     """
+    content = path.read_bytes()
+    if content.startswith(_HEADER):
+        yield from _records(content, _HEADER_LENGTH)
+    else:
+        logger.warning("%s is no log of W&B's, or of a version that is not known", path)
+
+
+def is_complete(path: Path) -> bool:
+    """Tells whether the last thing in a log is that the run has ended."""
+    with path.open("rb") as file:
+        # Blocks begin at multiples of their length in the file.
+        start = max(0, file.seek(0, os.SEEK_END) // _BLOCK - 1) * _BLOCK
+        file.seek(start)
+        content = file.read()
+    return any(
+        record.WhichOneof("record_type") == "exit" for record in _records(content, 0 if start else _HEADER_LENGTH)
+    )
+
+
+def _records(content: bytes, position: int) -> Iterator[Any]:
     from google.protobuf.message import DecodeError
     from wandb.proto.wandb_internal_pb2 import Record
 
-    content = path.read_bytes()
-    if not content.startswith(_HEADER):
-        logger.warning("%s is no log of W&B's, or of a version that is not known", path)
-        return
-    position, parts = _HEADER_LENGTH, []
+    parts: list[bytes] | None = None
     while position + _PART.size <= len(content):
         left = _BLOCK - position % _BLOCK
         if left < _PART.size:  # too short for a part: filled with zeros
@@ -48,15 +65,18 @@ def read_records(path: Path) -> Iterator[Any]:
         position += _PART.size
         if kind == 0 or position + length > len(content):
             return
-        parts.append(content[position : position + length])
+        if kind in (_WHOLE, _FIRST):
+            parts = []
+        if parts is not None:  # else its beginning is in an earlier block
+            parts.append(content[position : position + length])
         position += length
-        if kind in (_WHOLE, _LAST):
+        if kind in (_WHOLE, _LAST) and parts is not None:
             record = Record()
             try:
                 record.ParseFromString(b"".join(parts))
             except DecodeError:
                 return
-            parts = []
+            parts = None
             yield record
 
 

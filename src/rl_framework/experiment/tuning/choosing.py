@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
-__all__ = ["PRUNERS", "SAMPLERS", "Choice", "complaints_about", "make_pruner", "make_sampler"]
+__all__ = ["GRID", "PRUNERS", "SAMPLERS", "Choice", "complaints_about", "make_pruner", "make_sampler"]
 
 GRID = "grid"
 

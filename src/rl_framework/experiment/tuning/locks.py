@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["Lock", "waited_for"]
+__all__ = ["Lock", "locked"]
 
-_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.005
 
 
 class Lock:
@@ -45,18 +45,22 @@ class Lock:
             return None
         return cls(file)
 
+    @classmethod
+    def wait(cls, path: Path) -> Lock:
+        """Returns the lock as soon as no other process has it."""
+        while (lock := cls.take(path)) is None:
+            time.sleep(_PAUSE_SECONDS)
+        return lock
+
     def release(self) -> None:
         """Gives it back."""
         self._file.close()
 
 
 @contextmanager
-def waited_for(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Holds a lock that nobody keeps for long."""
-    lock = Lock.take(path)
-    while lock is None:
-        time.sleep(_PAUSE_SECONDS)
-        lock = Lock.take(path)
+    lock = Lock.wait(path)
     try:
         yield
     finally:

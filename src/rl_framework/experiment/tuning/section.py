@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, ValidationInfo
-from pydantic_core import CoreSchema, InitErrorDetails
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic_core import InitErrorDetails
 
 from rl_framework.experiment.sections.section import Count, Section, as_whole, complaint
-from rl_framework.experiment.tuning.choosing import PRUNERS, SAMPLERS, Choice, complaints_about
+from rl_framework.experiment.sections.signatures import OneMessage
 
-__all__ = ["ConfirmationConfig", "SearchEntry", "TuningConfig"]
+__all__ = ["AUTO", "ConfirmationConfig", "SearchEntry", "TuningConfig"]
 
 AUTO = "auto"
 
-_Number = Annotated[int | float, Field(strict=True)]
+_Number = Annotated[int | float, OneMessage()]
 
 
 class SearchEntry(Section):
-    """The values of one key: a range (`low`, `high`), or `choices`; "auto" is a usual range for a key of that name."""
+    """The values of one key: a range (`low`, `high`), or `choices`."""
 
     low: _Number | None = None
     """The lowest value, included."""
@@ -31,18 +31,9 @@ class SearchEntry(Section):
     """Only low, low + step, low + 2 step, ..."""
     choices: Annotated[list[Any], Field(min_length=1)] | None = None
     """These values."""
-    auto: bool = Field(default=False, exclude=True, repr=False)
-    """Written as "auto" in place of the whole."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Adds the text that stands for a usual range."""
-        return {"anyOf": [{"const": AUTO}, handler(schema)]}
 
     def further_complaints(self, info: ValidationInfo) -> Iterable[InitErrorDetails]:
         """Compares the numbers with each other."""
-        if self.auto:
-            return
         if (self.choices is None) == (self.low is None and self.high is None):
             yield complaint('must be "auto", {low: ..., high: ...} or {choices: [...]}')
         elif self.choices is not None:
@@ -65,14 +56,6 @@ class SearchEntry(Section):
         elif self.step is not None and not 0 < self.step <= high - low:
             yield complaint(f"must be above 0 and at most high - low, and is {self.step:g}", ("step",))
 
-    def to_data(self) -> Any:
-        """Returns what was written."""
-        return AUTO if self.auto else dict(self.given())
-
-
-def _entry(value: Any) -> Any:
-    return {"auto": True} if value == AUTO else value
-
 
 class ConfirmationConfig(Section):
     """How the best candidates are measured again, on seeds that the search has not seen."""
@@ -83,6 +66,9 @@ class ConfirmationConfig(Section):
     """How many seeds each is trained on; 0: none, so that only the value seen in the search is known."""
     n_episodes: Count | None = None
     """Episodes of the evaluation after each training; null: as `evaluation` says."""
+
+
+_ENTRY = {"anyOf": [{"const": AUTO}, SearchEntry.model_json_schema()]}
 
 
 class TuningConfig(Section):
@@ -112,28 +98,5 @@ class TuningConfig(Section):
     """Whether the checkpoints of trials that are over stay there."""
     confirm: ConfirmationConfig = Field(default_factory=ConfirmationConfig)
     """How the best candidates are measured again."""
-    search: Annotated[dict[str, Annotated[SearchEntry, BeforeValidator(_entry)]], Field(min_length=1)]
+    search: Annotated[dict[str, Annotated[Any, WithJsonSchema(_ENTRY)]], Field(min_length=1)]
     """What is searched: values by dotted keys, such as agent.parameters.learning_rate."""
-
-    def further_complaints(self, info: ValidationInfo) -> Iterable[InitErrorDetails]:
-        """Looks at the names, and at arguments where Optuna is there to ask."""
-        yield from complaints_about("sampler", self.sampler, SAMPLERS)
-        yield from complaints_about("pruner", self.pruner, PRUNERS)
-        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
-            yield complaint("holds a seed twice", ("seeds",))
-        if self.study is not None and (not self.study.strip() or "/" in self.study or self.study.startswith(".")):
-            yield complaint("must be usable as the name of a folder", ("study",))
-        if self.storage is not None and "://" in self.storage and not self.storage.startswith("sqlite:///"):
-            yield complaint("must be a file, or sqlite:///path", ("storage",))
-        yield from self._grid_complaints()
-
-    def _grid_complaints(self) -> Iterable[InitErrorDetails]:
-        if Choice.of(self.sampler).name != "grid":
-            return
-        for key, entry in self.search.items():
-            if not entry.auto and entry.choices is None and entry.step is None:
-                yield complaint("a grid needs choices, or a step", ("search", key))
-
-    def entries(self) -> Mapping[str, SearchEntry]:
-        """Returns the search space."""
-        return self.search

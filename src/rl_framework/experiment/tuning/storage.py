@@ -104,26 +104,18 @@ class _JournalLock:
 
     def __init__(self, journal: Path) -> None:
         self._journal, self._path = journal, journal.with_name(f"{journal.name}.lock")
-        self._held: Any = None
+        self._held: Lock | None = None
 
     def acquire(self) -> bool:
         """Waits for the lock."""
-        self._held = waited = waited_for_lock(self._path)
+        self._held = Lock.wait(self._path)
         _remove_cut_line(self._journal)
-        return waited is not None
+        return True
 
     def release(self) -> None:
         """Gives it back."""
+        assert self._held is not None  # `acquire` comes first
         self._held.release()
-
-
-def waited_for_lock(path: Path) -> Lock:
-    """Returns a lock as soon as nobody else has it."""
-    import time
-
-    while (lock := Lock.take(path)) is None:
-        time.sleep(0.005)
-    return lock
 
 
 def _remove_cut_line(path: Path) -> None:

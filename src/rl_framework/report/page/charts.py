@@ -32,6 +32,8 @@ _MEAN_POINTS = 300
 _FEW = 40
 _MOST_CHARTS = 60
 _MOST_RETURNS = 1_000
+_ROOM = 0.5
+"""Above and below the lines, as a share of their range."""
 
 EVALUATED = "evaluation/mean_return"
 _EVALUATION_ENDS = ("evaluation/low", "evaluation/high")
@@ -91,6 +93,22 @@ class Chart:
     is_wide: bool = False
     frames_per_second: float | None = None
 
+    @property
+    def y_range(self) -> tuple[float, float] | None:
+        """What to show of the y axis: the lines, where the band of a few runs is so wide that they would look flat.
+
+        None: everything.
+        """
+        ends = [end for line in self.lines if line.ends is not None and line.role != "points" for end in line.ends]
+        if not ends:
+            return None
+        low, high = min(line.y.min() for line in self.lines), max(line.y.max() for line in self.lines)
+        lowest, highest = min(end.min() for end in ends), max(end.max() for end in ends)
+        room = _ROOM * (high - low)
+        if room <= 0 or (lowest >= low - room and highest <= high + room):
+            return None
+        return float(max(low - room, min(lowest, low))), float(min(high + room, max(highest, high)))
+
 
 @dataclass(eq=False)
 class Section:
@@ -111,7 +129,7 @@ _Belongs = Callable[[str], bool]
 _OPTIMIZER = ("train/learning_rate", "train/n_updates", "train/clip_range", "train/ent_coef")
 _SEVERAL = (
     "Faint lines are single runs, the strong one is their mean, and the band its 95 % interval (Student's t), up to "
-    "where the shortest run has got."
+    "where the shortest run has got. A very wide one is cut off; a double click shows all of it."
 )
 _SECTIONS: tuple[tuple[str, str, _Belongs], ...] = (
     (
@@ -200,9 +218,7 @@ def component_charts(recorded: RecordedComponents, name: str, color: int) -> lis
         line = Line(name, color, x, y)
         alternative = f"{label} over {seconds[-1]:.3g} seconds, {_range(values[known])}"
         charts.append(
-            Chart(
-                label, "seconds", label, [line], alternative=alternative, frames_per_second=recorded.frames_per_second
-            )
+            Chart(label, "seconds", "", [line], alternative=alternative, frames_per_second=recorded.frames_per_second)
         )
     return charts
 

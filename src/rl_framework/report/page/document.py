@@ -87,8 +87,9 @@ class Document:
         body = []
         for index, (first, *cells) in enumerate(rows):
             row = "".join(f"<td{look}>{_text(cell)}</td>" for cell in cells)
-            chosen = ' class="differs"' if index in set(marked) else ""
-            body.append(f'<tr{chosen}><th scope="row">{_text(first)}</th>{row}</tr>')
+            # A sign as well, for those who do not see the colour.
+            chosen, sign = (' class="differs"', "≠ ") if index in set(marked) else ("", "")
+            body.append(f'<tr{chosen}><th scope="row">{sign}{_text(first)}</th>{row}</tr>')
         self._parts.append(
             f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(name)}"><table><thead><tr>{head}</tr>'
             f"</thead><tbody>{''.join(body)}</tbody></table></div>"
@@ -112,7 +113,7 @@ class Document:
         if is_picture:
             shown = f'<img src="{address}" alt="{label}">'
         else:
-            shown = f'<video controls playsinline muted loop preload="metadata" src="{address}" aria-label="{label}">'
+            shown = f'<video controls playsinline muted loop preload="auto" src="{address}" aria-label="{label}">'
             shown += "</video>"
         series = f'<div class="charts">{"".join(self._chart(chart) for chart in charts)}</div>'
         self._parts.append(

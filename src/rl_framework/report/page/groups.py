@@ -16,6 +16,7 @@ from rl_framework.evaluation import EvaluationResult, compare
 from rl_framework.evaluation.inference import t_quantile
 from rl_framework.report.page.runs import ReportedRun
 from rl_framework.report.page.series import Series
+from rl_framework.report.plots import rolling_mean
 
 __all__ = ["Curve", "Group", "comparisons", "group_runs", "mean_over_runs"]
 
@@ -90,7 +91,8 @@ def mean_over_runs(curves: Sequence[Series], points: int) -> Curve | None:
 
     Args:
         curves: One a run.
-        points: How many timesteps to take; between its own ones, a curve is interpolated.
+        points: How many timesteps to take. Between its own ones, a curve is interpolated; one with more values counts
+            with the mean of those since the timestep before.
 
     Returns:
         The curve over the timesteps that all runs have reached; None: there are fewer than two runs, or none such.
@@ -101,7 +103,8 @@ def mean_over_runs(curves: Sequence[Series], points: int) -> Curve | None:
     if start > end:
         return None
     timesteps = np.unique(np.linspace(start, end, points))
-    values = np.stack([np.interp(timesteps, curve.timesteps, curve.values) for curve in curves])
+    smooth = [rolling_mean(curve.values, max(1, len(curve.values) // points)) for curve in curves]
+    values = np.stack([np.interp(timesteps, curve.timesteps, each) for curve, each in zip(curves, smooth, strict=True)])
     mean = values.mean(axis=0)
     half = t_quantile((1 + _LEVEL) / 2, len(curves) - 1) * values.std(axis=0, ddof=1) / np.sqrt(len(curves))
     return Curve(timesteps, mean, mean - half, mean + half)
@@ -119,6 +122,11 @@ def comparisons(groups: Sequence[Group]) -> Iterator[tuple[str, str]]:
         best = max(evaluated, key=lambda group: float(np.mean([result.mean for result in group.results])))
         pairs = [(best, group) for group in evaluated if group is not best]
     for a, b in pairs:
+        places = [sorted({result.environment or "" for result in group.results}) for group in (a, b)]
+        if places[0] != places[1]:
+            both = " and ".join(", ".join(each) or "an unknown one" for each in places)
+            yield f"{a.name} and {b.name}", f"They were evaluated in different environments ({both}): not compared."
+            continue
         try:
             words = str(compare(a.results, b.results, names=(a.name, b.name)))
         except ArgumentError as error:

@@ -73,7 +73,12 @@
       font: { color: look("--text"), family: getComputedStyle(document.body).fontFamily },
       margin: { l: 48, r: 12, t: 12, b: 40 },
       hovermode: isBox ? "closest" : "x unified",
-      hoverlabel: { bgcolor: look("--surface"), bordercolor: look("--line"), font: { color: look("--text"), size: 12 } },
+      hoverlabel: {
+        bgcolor: look("--surface"),
+        bordercolor: look("--line"),
+        font: { color: look("--text"), size: 12 },
+        namelength: -1,
+      },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: look("--muted"), activecolor: look("--accent") },
       dragmode: isTouched ? false : "zoom",
       showlegend: false,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ __all__ = ["draw_section"]
 _COLUMNS = 3
 _WIDTH, _WIDE_HEIGHT, _NARROW_HEIGHT = 10.0, 4.2, 2.4
 _DOTS_PER_INCH = 120
+_LEFT, _LABELS, _RIGHT, _BELOW, _ABOVE = 0.75, 2.2, 0.15, 0.55, 0.35
+"""Margins in inches; before boxes stand the names of runs."""
 _MOST_NAMED = 12
 _DASHES = dict(zip(STYLES, ("-", "--", ":"), strict=True))
 
@@ -37,15 +39,19 @@ def draw_section(section: Section, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     rows = _rows(section.charts)
-    heights = [_height(row) for row in rows]
-    figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DOTS_PER_INCH, layout="constrained")
+    height = sum(map(_height, rows))
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DOTS_PER_INCH)
     canvas = FigureCanvasAgg(figure)
-    for strip, row in zip(
-        figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0], rows, strict=True
-    ):
-        columns = 1 if row[0].is_wide else _COLUMNS
-        for place, chart in enumerate(row, start=1):
-            _draw(strip.add_subplot(1, columns, place), chart)
+    top = height
+    for row in rows:
+        width = _WIDTH if row[0].is_wide else _WIDTH / _COLUMNS
+        top -= _height(row)
+        for place, chart in enumerate(row):
+            left = _LABELS if chart.boxes else _LEFT
+            # By hand: a layout that measures every text takes longer than everything else together.
+            x, y = place * width + left, top + _BELOW
+            wide, tall = width - left - _RIGHT, _height(row) - _BELOW - _ABOVE
+            _draw(figure.add_axes((x / _WIDTH, y / height, wide / _WIDTH, tall / height)), chart)
     with written_whole(path) as temporary:
         canvas.print_png(temporary)
     return path
@@ -64,11 +70,20 @@ def _height(row: Sequence[Chart]) -> float:
 
 
 def _draw(axes: Axes, chart: Chart) -> None:
+    from matplotlib.ticker import EngFormatter
+
     small = 9 if chart.is_wide else 7
     for box_at, box in enumerate(chart.boxes):
         color = LIGHT[box.color % len(LIGHT)]
         drawn = axes.boxplot(
-            [box.values], positions=[box_at], orientation="horizontal", widths=0.6, showmeans=True, patch_artist=True
+            [box.values],
+            positions=[box_at],
+            orientation="horizontal",
+            widths=0.6,
+            showmeans=True,
+            meanline=True,
+            patch_artist=True,
+            flierprops={"markersize": 4, "markeredgecolor": color},
         )
         for part in (part for parts in drawn.values() for part in parts):
             part.set_color(color)
@@ -77,8 +92,11 @@ def _draw(axes: Axes, chart: Chart) -> None:
     if chart.boxes:
         axes.set_yticks(range(len(chart.boxes)), [_plain(shortened(box.name, 30)) for box in chart.boxes])
         axes.invert_yaxis()
+    # Dots of single runs need no name beside the mean of all.
+    means = {line.name: None for line in chart.lines if line.role == "mean"}
+    named = means or {line.name: None for line in chart.lines if line.role == "points"}
     for line in chart.lines:
-        _draw_line(axes, line)
+        _draw_line(axes, line, named if line.role != "single" else ())
     axes.set_title(_plain(shortened(chart.title, 60)), fontsize=small + 2)
     axes.set_xlabel(_plain(chart.x_title), fontsize=small)
     axes.set_ylabel(_plain(shortened(chart.y_title, 40)), fontsize=small)
@@ -86,16 +104,19 @@ def _draw(axes: Axes, chart: Chart) -> None:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    named = {line.name: None for line in chart.lines if line.role != "single"}
+    if chart.x_title == "timesteps":
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if chart.y_range is not None:
+        axes.set_ylim(*chart.y_range)
     if chart.is_wide and 1 < len(named) <= _MOST_NAMED:
         axes.legend(fontsize=small - 1, framealpha=0.9)
 
 
-def _draw_line(axes: Axes, line: Line) -> None:
+def _draw_line(axes: Axes, line: Line, named: Collection[str]) -> None:
     color = LIGHT[line.color % len(LIGHT)]
     style = _DASHES[STYLES[line.color // len(LIGHT) % len(STYLES)]]
     # Matplotlib leaves names that begin with an underscore out of the legend.
-    label = "_" if line.role == "single" else _plain(shortened(line.name, 40)).lstrip("_")
+    label = _plain(shortened(line.name, 40)).lstrip("_") if line.name in named else "_"
     if line.role == "points":
         axes.plot(line.x, line.y, "o", color=color, markersize=4, label=label)
         if line.ends is not None:

@@ -18,6 +18,7 @@ __all__ = ["figure_of"]
 _LONGEST_TICK = 22
 _MOST_DOTS = 40
 _ROW, _MARGINS = 30, 90
+_WIDE, _NARROW, _COMPONENT = 420, 260, 180
 
 
 def figure_of(chart: Chart) -> dict[str, Any]:
@@ -31,13 +32,15 @@ def figure_of(chart: Chart) -> dict[str, Any]:
         height = _MARGINS + _ROW * len(chart.boxes)
     else:
         traces = [trace for line in chart.lines for trace in _traces(line)]
-        height = 420 if chart.is_wide else 260
+        height = _WIDE if chart.is_wide else _NARROW if chart.frames_per_second is None else _COMPONENT
     x_axis: dict[str, Any] = {"title": {"text": _text(chart.x_title)}}
     y_axis: dict[str, Any] = {"title": {"text": _text(shortened(chart.y_title, 40))}}
     if chart.boxes:
-        y_axis["autorange"] = "reversed"
+        y_axis |= {"autorange": "reversed", "type": "category", "tickmode": "linear", "dtick": 1}
     elif chart.x_title == "timesteps":
         x_axis["rangemode"] = "tozero"
+        if chart.y_range is not None:
+            y_axis["range"] = list(chart.y_range)
     return {
         "data": traces,
         "layout": {"height": height, "xaxis": x_axis, "yaxis": y_axis},

@@ -71,7 +71,7 @@ class _Columns:
             ValueError: It is damaged. Whatever else is wrong with it is one too.
         """
         try:
-            record = json.loads(line)
+            record = json.loads(line.decode())  # it would guess the encoding of every line
             timestep, metrics = record["timestep"], record["metrics"]
             if not 0 <= timestep < _MOST_TIMESTEPS or not isinstance(timestep, int):
                 raise ValueError("the timestep is no integer of at least 0")

@@ -85,7 +85,9 @@ def write_report(
 
 
 _FIRST = ("Learning curves", "Evaluation")
-_RETURNS_NOTE = "Each box holds the middle half of the returns of one run's episodes; a line is the median, a dashed one the mean."
+_RETURNS_NOTE = (
+    "Each box holds the middle half of the returns of one run's episodes; a line is the median, a dashed one the mean."
+)
 
 
 def _document(
@@ -115,7 +117,7 @@ def _document(
     for name, made in (("Configuration", configuration_table(groups)), ("System record", record_table(groups))):
         if made is not None:
             table, marked = made
-            document.begin_section(name, "Rows that differ are marked." if marked else "")
+            document.begin_section(name, "Rows that differ are marked with ≠." if marked else "")
             document.add_table(name, table, marked=marked)
     return document
 

@@ -12,10 +12,11 @@ from tests.agent.reinforcement.matrix_toys import toy
 
 from rl_framework import ComposedAgent
 from rl_framework.agent.reinforcement.composed.batch import Batch
-from rl_framework.agent.reinforcement.composed.collector import as_tensors, batch_of
+from rl_framework.agent.reinforcement.composed.collector import as_tensors
 from rl_framework.agent.reinforcement.composed.rollout import Rollout
 from rl_framework.agent.reinforcement.composed.update import Update, sum_of_losses
 from rl_framework.agent.reinforcement.parts import A2C, PPO
+from rl_framework.episode.observation_tree import stacked
 
 N_STEPS, N_SLOTS = 64, 3
 
@@ -131,7 +132,7 @@ def rollout_of(library, watched):
         },
         as_tensors(library._last_obs, torch.device("cpu")),
         torch.tensor(rows, dtype=torch.int64),
-        as_tensors(batch_of([watched.finals[row] for row in rows]), torch.device("cpu")) if rows else None,
+        as_tensors(stacked([watched.finals[row] for row in rows]), torch.device("cpu")) if rows else None,
         None,
         {},
         1,

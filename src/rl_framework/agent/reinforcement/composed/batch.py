@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
+from rl_framework.episode.observation_tree import map_leaves
 from rl_framework.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class Batch:
         if not trunk.state_size:
             return trunk(self.observations)
         count = len(self) // self.sequence_length
-        steps = _reshaped(self.observations, (self.sequence_length, count))
+        shape = (self.sequence_length, count)
+        steps = map_leaves(lambda tensor: tensor.reshape(*shape, *tensor.shape[1:]), self.observations)
         starts = self.tensors["starts"].reshape(self.sequence_length, count)
         features, _ = trunk.unroll(steps, self.tensors[f"state/{trunk.name}"], starts)
         return features.reshape(self.sequence_length * count, -1)
@@ -108,13 +109,4 @@ def recorded(tensors: Mapping[str, Any], name: str) -> Any:
 
 def rows_of(value: Any, rows: Tensor) -> Any:
     """Returns some rows of a tensor, or of each tensor of a dict."""
-    if isinstance(value, dict):
-        return {key: rows_of(part, rows) for key, part in value.items()}
-    return value.index_select(0, rows)
-
-
-def _reshaped(value: Any, leading: tuple[int, ...]) -> Any:
-    if isinstance(value, dict):
-        return {key: _reshaped(part, leading) for key, part in value.items()}
-    assert isinstance(value, torch.Tensor)
-    return value.reshape(*leading, *value.shape[1:])
+    return map_leaves(lambda tensor: tensor.index_select(0, rows), value)

@@ -14,6 +14,7 @@ from rl_framework.agent.network.trunk import Trunk
 from rl_framework.agent.reinforcement.composed.rollout import Rollout
 from rl_framework.agent.reinforcement.parts.part import Part
 from rl_framework.environment import BatchedEnvironment, SlotStep
+from rl_framework.episode.observation_tree import stacked
 from rl_framework.training import ActionDistribution, EpisodeEnded, RolloutEnded, Training
 
 __all__ = ["Collector", "as_tensors"]
@@ -136,7 +137,7 @@ class Collector:
             if training.stop_reason is not None and step_index + 1 < n_steps:
                 return None
         tensors: dict[str, Any] = {
-            "observations": _stacked(observations),
+            "observations": _stacked_tensors(observations),
             "actions": torch.stack(actions),
             "rewards": torch.from_numpy(rewards).to(device),
             "terminated": torch.from_numpy(terminated).to(device),
@@ -144,7 +145,7 @@ class Collector:
             "starts": torch.stack(starts),
         }
         if following:
-            tensors["next_observations"] = _stacked(following)
+            tensors["next_observations"] = _stacked_tensors(following)
         if taken is not None:
             shares, histograms = taken.report(self.timesteps)
             if histograms or n_steps > 1:
@@ -153,7 +154,7 @@ class Collector:
             tensors,
             self._observations,
             torch.tensor(final_rows, dtype=torch.int64, device=device),
-            as_tensors(batch_of(finals), device) if finals else None,
+            as_tensors(stacked(finals), device) if finals else None,
             None if acted is None or acted.all() else torch.from_numpy(acted).to(device),
             states,
             self._sequence_length,
@@ -182,7 +183,7 @@ class Collector:
         if not step.final_observations:
             return observations
         rows = torch.tensor(list(step.final_observations), device=self._device)
-        finals = as_tensors(batch_of(list(step.final_observations.values())), self._device)
+        finals = as_tensors(stacked(list(step.final_observations.values())), self._device)
         return _replaced(observations, rows, finals)
 
     # For checkpoints
@@ -225,16 +226,9 @@ def as_tensors(observations: Any, device: torch.device) -> Any:
     return torch.from_numpy(array).to(device)
 
 
-def batch_of(observations: list[Any]) -> Any:
-    """Joins single observations to a batch."""
-    if isinstance(observations[0], Mapping):
-        return {key: batch_of([each[key] for each in observations]) for key in observations[0]}
-    return np.stack([np.asarray(each) for each in observations])
-
-
-def _stacked(values: list[Any]) -> Any:
+def _stacked_tensors(values: list[Any]) -> Any:
     if isinstance(values[0], dict):
-        return {key: _stacked([value[key] for value in values]) for key in values[0]}
+        return {key: _stacked_tensors([value[key] for value in values]) for key in values[0]}
     return torch.stack(values)
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from rl_framework.agent.reinforcement.composed.batch import Batch, recorded, rows_of
+from rl_framework.episode.observation_tree import map_leaves
 from rl_framework.errors import ArgumentError, RLFrameworkError
 
 if TYPE_CHECKING:
     from rl_framework.agent.network.trunk import Trunk
 
-__all__ = ["Rollout", "advantages_of", "flattened"]
+__all__ = ["Rollout", "flattened", "in_chunks"]
 
 _ROWS_AT_ONCE = 8192
 """Rows that a network is given at once outside of training, so that images fit into memory."""
@@ -171,8 +173,8 @@ class Rollout:
         for step in range(self.n_steps):
             if step % self.sequence_length == 0:
                 at_starts.append(state)
-            one = _step_of(observations, step)
-            feature, new_state = trunk.unroll(_with_time(one), state, starts[step][None])
+            one = _slice(observations, step, step + 1)
+            feature, new_state = trunk.unroll(one, state, starts[step : step + 1])
             state = new_state if self.acted is None else torch.where(self.acted[step][:, None], new_state, state)
             features.append(feature[0])
             after.append(state)
@@ -263,46 +265,6 @@ class Rollout:
         return rows.transpose(0, 1).reshape(length * len(chosen), *value.shape[2:])
 
 
-def advantages_of(
-    rewards: Tensor,
-    values: Tensor,
-    next_values: Tensor,
-    terminated: Tensor,
-    ended: Tensor,
-    gamma: float,
-    gae_lambda: float,
-    acted: Tensor | None = None,
-) -> Tensor:
-    """Estimates advantages by generalised advantage estimation (Schulman et al. 2016, eq. 16).
-
-    Args:
-        rewards: Shape `(n_steps, n_slots)`, like all that follow.
-        values: Of the observation of each step.
-        next_values: Of what followed it.
-        terminated: There is nothing after the step: `next_values` does not count.
-        ended: The step ended an episode: no later advantage reaches it.
-        gamma: Discount factor.
-        gae_lambda: 0: one-step differences; 1: whole returns.
-        acted: Which rows are transitions; None: all.
-
-    Returns:
-        The advantages; 0 in rows that are no transitions. With `values` added they are the targets of the value.
-    """
-    surprise = rewards + gamma * next_values * ~terminated - values
-    decay = gamma * gae_lambda * ~ended
-    advantages = torch.empty_like(rewards)
-    advantage = torch.zeros_like(rewards[0])
-    if acted is None:
-        for step in reversed(range(len(rewards))):
-            advantage = torch.addcmul(surprise[step], decay[step], advantage)
-            advantages[step] = advantage
-        return advantages
-    for step in reversed(range(len(rewards))):
-        advantage = torch.where(acted[step], surprise[step] + decay[step] * advantage, advantage)
-        advantages[step] = advantage
-    return advantages * acted
-
-
 def in_chunks(network: Callable[[Any], Tensor], observations: Any) -> Tensor:
     """Applies a network to many rows, a part at a time."""
     first = next(iter(observations.values())) if isinstance(observations, dict) else observations
@@ -314,24 +276,8 @@ def in_chunks(network: Callable[[Any], Tensor], observations: Any) -> Tensor:
 
 def flattened(value: Any) -> Any:
     """Joins the axes of steps and slots into rows."""
-    if isinstance(value, dict):
-        return {key: flattened(part) for key, part in value.items()}
-    return value.flatten(0, 1)
+    return map_leaves(lambda tensor: tensor.flatten(0, 1), value)
 
 
 def _slice(value: Any, start: int, end: int) -> Any:
-    if isinstance(value, dict):
-        return {key: _slice(part, start, end) for key, part in value.items()}
-    return value[start:end]
-
-
-def _step_of(value: Any, step: int) -> Any:
-    if isinstance(value, dict):
-        return {key: part[step] for key, part in value.items()}
-    return value[step]
-
-
-def _with_time(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: part[None] for key, part in value.items()}
-    return value[None]
+    return map_leaves(itemgetter(slice(start, end)), value)

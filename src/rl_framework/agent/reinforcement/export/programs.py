@@ -1,4 +1,4 @@
-"""Agents as programs for other runtimes: ONNX and `torch.export`.
+"""Agents as programs for other runtimes: ONNX and `torch.export`; those of Stable-Baselines3, and composed ones.
 
 Both hold everything between the environment and the action: the features extractor's preprocessing stage (if it works
 with tensors as it does with arrays), normaliser, preparation of images and discrete observations, policy, and what the
@@ -15,7 +15,7 @@ algorithm does to its output (argmax, clipping, squashing and unscaling). They a
 
 | output | shape and type | when |
 |---|---|---|
-| `action` | `(batch, *shape)`; the type that `predict` gives: int64 (MultiBinary and Box: float) | always |
+| `action` | `(batch, *shape)`; the type that `predict` gives | always |
 | `next_state_h`, `next_state_c` | as the states | RecurrentPPO |
 """
 
@@ -259,6 +259,13 @@ def _policy_of(agent: Any) -> str:
     return type(agent.algorithm.policy).__name__
 
 
+def _algorithm_of(agent: Any) -> str:
+    if hasattr(agent, "composition"):
+        return str(agent.describe()["algorithm"])
+    name: str = agent.algorithm_class.__name__
+    return name
+
+
 @contextmanager
 def without_chatter() -> Iterator[None]:
     """Silences what torch says about its own workings; errors are raised as ever.
@@ -289,7 +296,7 @@ def _name_batch_axis(model: Any) -> None:
 def metadata_of(agent: Any) -> dict[str, str]:
     """Returns what a file tells about an agent: algorithm, spaces and versions of libraries."""
     return {
-        "algorithm": agent.describe()["algorithm"],
+        "algorithm": _algorithm_of(agent),
         "observation_space": json.dumps(encode_space(agent.observation_space, "observation_space")),
         "action_space": json.dumps(encode_space(agent.action_space, "action_space")),
         **{f"version/{name}": version for name, version in versions_of_libraries().items()},
@@ -299,7 +306,9 @@ def metadata_of(agent: Any) -> dict[str, str]:
 # Checking what was written
 
 
-def _check_acts_alike(agent: Any, module: ExportedModule, run: Callable[[tuple[Any, ...]], _Outputs], form: str) -> None:
+def _check_acts_alike(
+    agent: Any, module: ExportedModule, run: Callable[[tuple[Any, ...]], _Outputs], form: str
+) -> None:
     """Compares eight actions with the agent's own.
 
     Raises:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rl_framework.agent.reinforcement.composed.rollout import advantages_of, flattened
+from rl_framework.agent.reinforcement.composed.advantages import advantages_of
+from rl_framework.agent.reinforcement.composed.rollout import flattened
 from rl_framework.agent.reinforcement.parts.checks import check_fraction, check_positive_integer
 from rl_framework.agent.reinforcement.parts.part import Part
 

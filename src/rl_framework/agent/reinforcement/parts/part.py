@@ -60,7 +60,7 @@ class Part(nn.Module):
             "next_observations".
         provides: What it offers to others: "policy" (it makes the policy that acts), "advantages" (somebody learns
             from what is added to `rollout["advantages"]`), "batches" (it decides what is learned from), "replay" (its
-            batches are transitions of any time).
+            batches are transitions of any time), and what it adds to rollouts ("values", "returns", "log_probs").
         needs: What some part has to offer for this one to work, by the same names.
         schedules: Constructor arguments that may be schedules (`{"type": "linear", ...}`): `self.now[name]` is the
             value at this point of the training, a tensor without axes.
@@ -144,8 +144,9 @@ class Part(nn.Module):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the terms of the loss by name, each with its weight: tensors without axes. Their sum is minimised.
 
-        It must depend on nothing but the batch, the networks and `self.now`, and must not change anything; numbers to
-        look at go to `batch.report(name, value)`.
+        It must depend on nothing but the batch, networks, buffers and `self.now` (any other number that changes has a
+        compiled step compiled anew), and must not change anything; numbers to look at go to
+        `batch.report(name, value)`.
         """
         return {}
 

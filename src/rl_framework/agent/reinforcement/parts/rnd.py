@@ -13,9 +13,10 @@ from torch.nn import functional
 from rl_framework.agent.network.initialisation import initialise_orthogonally
 from rl_framework.agent.network.preprocessing import is_visual, observation_encoder
 from rl_framework.agent.network.specification import build_network, describe_network, network_from_data
+from rl_framework.agent.reinforcement.composed.advantages import advantages_of
 from rl_framework.agent.reinforcement.composed.batch import rows_of
 from rl_framework.agent.reinforcement.composed.moments import ObservationNormaliser, RunningMoments
-from rl_framework.agent.reinforcement.composed.rollout import advantages_of, in_chunks
+from rl_framework.agent.reinforcement.composed.rollout import in_chunks
 from rl_framework.agent.reinforcement.parts.checks import check_fraction, check_number, check_positive_integer
 from rl_framework.agent.reinforcement.parts.part import Part
 from rl_framework.errors import ArgumentError

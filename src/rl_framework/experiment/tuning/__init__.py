@@ -1,0 +1,1 @@
+"""Searching for parameters: trials that are runs, in an Optuna study that survives its processes."""

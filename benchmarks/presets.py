@@ -125,6 +125,12 @@ def add_result(line: dict[str, Any]) -> None:
 # The table
 
 
+def describe(mean: float, std: float | None) -> str:
+    """Returns a mean and its deviation as text."""
+    digits = 1 if abs(mean) >= 10 else 2
+    return f"{mean:,.{digits}f}" + ("" if std is None else f" ± {std:,.{digits}f}")
+
+
 def table(runs: list[dict[str, Any]]) -> str:
     """Returns the runs as a table, one row for each preset and length of training."""
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
@@ -136,10 +142,10 @@ def table(runs: list[dict[str, Any]]) -> str:
     ]
     for (name, steps), group in groups.items():
         published = get_preset(name).published
-        told = "none" if published is None else f"{published.mean:,.1f} ± {published.std:,.1f}"
+        told = "none" if published is None else describe(published.mean, published.std)
         lines.append(
             f"| {name} | {told} | "
-            + ", ".join(f"{run['return']:,.1f} ± {run['std']:,.1f}" for run in group)
+            + ", ".join(describe(run["return"], run["std"]) for run in group)
             + f" | {steps:,} ({steps / group[0]['timesteps_of_preset']:.0%}) | "
             + ", ".join(str(run["seed"]) for run in group)
             + " | "

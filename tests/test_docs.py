@@ -94,7 +94,7 @@ def test_the_part_of_the_tutorial_fits_a_screen_and_finds_the_treasure(
         returns[name] = result.mean
     assert returns["curious"] > 0.9
     assert returns["alone"] < 0.1
-    assert rl_framework.load_agent("curious.zip").num_timesteps >= 60_000
+    assert rl_framework.load_agent("curious.zip").num_timesteps >= 24_000
 
 
 @pytest.mark.skipif(not all(map(find_spec, ("Box2D", "ale_py", "cv2"))), reason="the extras are not installed")

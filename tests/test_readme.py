@@ -204,3 +204,11 @@ def test_wrappers_travel_with_the_agent(monkeypatch: pytest.MonkeyPatch, tmp_pat
     loaded = rl_framework.load_agent("pong.zip")
     assert [wrapper["type"] for wrapper in loaded.wrappers] == ["atari", "frame_stack"]
     assert Path("pong.mp4").stat().st_size > 0
+
+
+def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(block("In a notebook"), "README.md", "exec"), names)
+    assert names["agent"].num_timesteps == 4_096
+    assert Path("replay.mp4").stat().st_size > 0

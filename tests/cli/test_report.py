@@ -4,16 +4,18 @@ import webbrowser
 
 import pytest
 from tests.cli.commands import rl
-from tests.servers.report_runs import make_run
+from tests.servers.report_runs import evaluation, make_run, write_json
 
 pytest.importorskip("plotly")
 
 
 def test_writes_a_page_and_pictures(tmp_path):
-    run = make_run(tmp_path / "run")
+    run = tmp_path / "run"
+    run.mkdir()
+    write_json(run / "results.json", evaluation([1, 2]))
     said = rl("report", str(run), "--out", str(tmp_path / "page.html"), "--png", "--title", "A <b>title", "--json")
     assert said.data["report"] == str(tmp_path / "page.html")
-    assert str(tmp_path / "page.losses.png") in said.data["pictures"]
+    assert said.data["pictures"] == [str(tmp_path / "page.evaluation.png")]
     assert "<h1>A &lt;b&gt;title</h1>" in (tmp_path / "page.html").read_text()
 
 

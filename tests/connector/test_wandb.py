@@ -145,8 +145,8 @@ def test_nan_histograms_and_videos(tmp_path: Path) -> None:
     assert np.isnan(numbers["train/loss"])
     assert numbers["train/norm"] == float("inf")
     assert numbers["_timestamp"] == 1_000.0
-    assert (distribution["timestep"], sum(distribution["rollout/action"]["values"])) == (10, 100)
-    assert "none" not in distribution
+    assert (distribution["timestep"], sum(distribution["histograms/rollout/action"]["values"])) == (10, 100)
+    assert "histograms/none" not in distribution
     shown = video["video/agent"]
     assert (video["timestep"], shown["_type"]) == (15, "video-file")
     copy = logs()[0].parent / "files" / shown["path"]
@@ -362,6 +362,7 @@ def test_the_log_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
     assert list(read_rows(cut)) == []
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_without_closing_loses_nothing(tmp_path: Path) -> None:
     code = """
         from rl_framework import StableBaselinesAgent, WandbConnector

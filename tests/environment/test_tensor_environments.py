@@ -175,6 +175,17 @@ def test_resumed_exactly(tmp_path):
     assert same(whole, train(ComposedAgent([PPO(**SMALL)]), resume_from=path, seed=None))
 
 
+def test_an_agent_that_may_choose_goes_where_the_environments_are(tmp_path):
+    def elsewhere():
+        agent = ComposedAgent([PPO(**SMALL)])
+        agent.device = torch.device("meta")  # as "auto" is a GPU's where there is one
+        return agent
+
+    agent = train(elsewhere(), checkpoint_every=100, checkpoint_directory=tmp_path)
+    resumed = train(elsewhere(), resume_from=tmp_path, seed=None)
+    assert agent.device == resumed.device == torch.device("cpu")
+
+
 def test_environments_elsewhere_than_the_agent_are_refused():
     batch = open_environments(CART_POLE, 2)
     batch.device = torch.device("cuda", 1)

@@ -165,9 +165,9 @@ def test_a_killed_search_loses_no_trial_and_goes_on_with_the_running_one(finishe
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("storage", ["null", "study.db"])
-def test_two_workers_of_which_one_is_killed_finish_the_search(finished: TuningResult, storage: str) -> None:
-    ended = _in_a_process("tuning.workers=2", f"tuning.storage={storage}")
+@pytest.mark.parametrize(("storage", "seeds"), [("null", 2), ("study.db", 0)])
+def test_two_workers_of_which_one_is_killed_finish_the_search(finished: TuningResult, storage: str, seeds: int) -> None:
+    ended = _in_a_process("tuning.workers=2", f"tuning.storage={storage}", f"tuning.confirm.seeds={seeds}")
     assert ended.returncode == 0, ended.stderr
     assert "a worker ended with signal 9" in ended.stderr
     assert sorted(ended.stdout.splitlines()[:3]) == ["0 complete", "1 complete", "2 complete"]
@@ -305,3 +305,45 @@ def test_a_storage_of_another_study_is_refused(finished: TuningResult) -> None:
     storage = str(finished.folder / "journal.log")
     with pytest.raises(ArgumentError, match="has a study 'small-tuning' of another folder"):
         tune(small(storage=storage))
+
+
+@pytest.mark.parametrize(
+    ("pruner", "prunes"),
+    [
+        ({"type": "median", "n_startup_trials": 2}, True),
+        ({"type": "percentile", "percentile": 25.0, "n_startup_trials": 2}, True),
+        ({"type": "successive_halving", "min_resource": 1, "reduction_factor": 2}, True),
+        ({"type": "hyperband", "max_resource": 4}, True),
+        ("none", False),
+    ],
+)
+def test_pruners_count_evaluations(pruner: Any, prunes: bool) -> None:
+    import optuna
+
+    from rl_framework.experiment.tuning.choosing import make_pruner
+    from rl_framework.experiment.tuning.storage import quiet_optuna
+    from rl_framework.experiment.tuning.trial import _Reports
+
+    class Trained:
+        seed = 1
+        stop_reason = ""
+
+        def stop(self, reason: str) -> None:
+            self.stop_reason = reason
+
+    reasons = []
+    with quiet_optuna():
+        study = optuna.create_study(direction="maximize", pruner=make_pruner(pruner), study_name="fixed")
+        for goodness in (9, 8, 7, 6, 5, 4, 3, 2, 1, 0):
+            trial, training = study.ask(), Trained()
+            reports = _Reports(trial, "evaluation/mean_return", 100, seed=1)
+            for timestep in (104, 208, 304, 400):
+                metrics = {"evaluation/mean_return": float(goodness)}
+                reports.on_event(Evaluated(timestep=timestep, metrics=metrics, result=None), training)  # type: ignore[arg-type]
+                if reports.was_pruned:
+                    break
+            state = optuna.trial.TrialState.PRUNED if reports.was_pruned else optuna.trial.TrialState.COMPLETE
+            study.tell(trial, None if reports.was_pruned else goodness, state)
+            reasons.append(training.stop_reason)
+    assert ("pruned" in reasons[-3:]) == prunes
+    assert set(study.trials[0].intermediate_values) == {1, 2, 3, 4}

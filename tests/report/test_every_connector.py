@@ -17,14 +17,18 @@ from rl_framework import (
     HuggingFaceConnector,
     HuggingFaceUploadConfig,
     LocalConnector,
+    MLflowConnector,
     PeriodicVideo,
     StableBaselinesAgent,
     TensorBoardConnector,
     TrackNorms,
+    WandbConnector,
 )
+from rl_framework.connector.wandb.transaction_log import read_rows
 from rl_framework.training.metrics import read_histograms, read_metrics
 
-pytest.importorskip("imageio_ffmpeg")
+for module in ("imageio_ffmpeg", "mlflow", "wandb"):
+    pytest.importorskip(module)
 # The SDK's own reader of settings.
 pytestmark = pytest.mark.filterwarnings("ignore::pyparsing.warnings.PyparsingDeprecationWarning")
 
@@ -70,19 +74,23 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Any:
         hugging_face = HuggingFaceConnector(upload, retry=clearml_runs.QUICK)
         clearml = clearml_runs.connector()
         local, tensorboard = LocalConnector(folder / "run"), TensorBoardConnector(folder / "tensorboard")
+        for name in ("DATA", "CACHE", "CONFIG"):
+            patch.setenv(f"WANDB_{name}_DIR", str(folder / "wandb-home"))
+        wandb = WandbConnector("looked at", mode="offline", directory=folder / "wandb", patience=60.0)
+        mlflow = MLflowConnector(folder / "mlflow", patience=60.0)
         agent = StableBaselinesAgent("ppo", {"n_steps": 256, "batch_size": 64, "n_epochs": 1})
         agent.train(
             Climbing,
             2_304,
             seed=0,
-            connector=[local, tensorboard, hugging_face, clearml],
+            connector=[local, tensorboard, hugging_face, clearml, wandb, mlflow],
             callbacks=[PeriodicVideo(Climbing, 1_024, length=6, overlay=True), TrackNorms(every=512, samples=3)],
             progress_bar=False,
         )
         agent.upload(hugging_face)
-        for connector in (tensorboard, hugging_face, clearml):
+        for connector in (tensorboard, hugging_face, clearml, wandb, mlflow):
             connector.close()
-        yield {"folder": folder, "hub": hub, "clearml": clearml_server, "local": local}
+        yield {"folder": folder, "hub": hub, "clearml": clearml_server, "local": local, "mlflow_run": mlflow.run}
 
 
 def test_local(looked_at: dict[str, Any]) -> None:
@@ -125,6 +133,70 @@ def test_clearml(looked_at: dict[str, Any]) -> None:
     scalars = server.scalars(task_id)
     assert set(NUMBERS) <= set(scalars)
     assert {value for _, value in scalars["episode/height_sum"]} == {36.0}
+
+
+def test_wandb(looked_at: dict[str, Any]) -> None:
+    (log,) = (looked_at["folder"] / "wandb" / "wandb").glob("offline-run-*/*.wandb")
+    rows, videos = list(read_rows(log)), looked_at["local"].videos_directory
+    shown = [(row["timestep"], row["video/agent"]["path"]) for row in rows if "video/agent" in row]
+    assert [step for step, _ in shown] == VIDEOS
+    for step, path in shown:
+        assert (log.parent / "files" / path).read_bytes() == (videos / f"agent_{step:09d}.mp4").read_bytes()
+    known = {name for row in rows for name in row}
+    assert {*(f"histograms/{name}" for name in DISTRIBUTIONS), *NUMBERS} <= known
+    gradients = "histograms/norms/policy_gradient"
+    assert {sum(row[gradients]["values"]) for row in rows if gradients in row} == {3}
+
+
+def test_mlflow(looked_at: dict[str, Any]) -> None:
+    client, run_id = _mlflow_client(looked_at), looked_at["mlflow_run"]
+    videos = looked_at["local"].videos_directory
+    for step in VIDEOS:
+        copy = Path(client.download_artifacts(run_id, f"videos/agent-{step:012d}.mp4"))
+        assert copy.read_bytes() == (videos / f"agent_{step:09d}.mp4").read_bytes()
+    kept = [Path(client.download_artifacts(run_id, file.path)) for file in client.list_artifacts(run_id, "histograms")]
+    distributions = [json.loads(path.read_text()) for path in kept]
+    assert set(DISTRIBUTIONS) <= {name for found in distributions for name in found}
+    assert set(NUMBERS) <= set(client.get_run(run_id).data.metrics)
+
+
+def test_every_scalar_is_exactly_once_in_every_tracker(looked_at: dict[str, Any]) -> None:
+    """TensorBoard has single precision, and ClearML tells values of one timestep apart by the iterations after it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    records = read_metrics(looked_at["local"].metrics_path)
+    expected = sorted((name, record.timestep, value) for record in records for name, value in record.metrics.items())
+    events = EventAccumulator(str(looked_at["folder"] / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    tensorboard = sorted(
+        (name, point.step, point.value) for name in events.Tags()["scalars"] for point in events.Scalars(name)
+    )
+    assert [point[:2] for point in tensorboard] == [point[:2] for point in expected]
+    assert [point[2] for point in tensorboard] == pytest.approx([point[2] for point in expected], rel=1e-6, nan_ok=True)
+    (log,) = (looked_at["folder"] / "wandb" / "wandb").glob("offline-run-*/*.wandb")
+    wandb = [
+        (name, row["timestep"], value)
+        for row in read_rows(log)
+        for name, value in row.items()
+        if isinstance(value, int | float) and not name.startswith("_") and name != "timestep"
+    ]
+    assert sorted(wandb) == expected
+    client, run_id = _mlflow_client(looked_at), looked_at["mlflow_run"]
+    names = client.get_run(run_id).data.metrics
+    mlflow = [(name, point.step, point.value) for name in names for point in client.get_metric_history(run_id, name)]
+    assert sorted(mlflow) == expected
+    server = looked_at["clearml"]
+    clearml = {name: [value for _, value in points] for name, points in server.scalars(server.task()["id"]).items()}
+    by_name: dict[str, list[float]] = {}
+    for record in records:
+        for name, value in record.metrics.items():
+            by_name.setdefault(name, []).append(value)
+    assert clearml == by_name
+
+
+def _mlflow_client(looked_at: dict[str, Any]) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{looked_at['folder'] / 'mlflow' / 'mlflow.db'}")
 
 
 def _check_files(metrics: Path, histograms: Path) -> None:

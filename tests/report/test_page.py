@@ -189,6 +189,7 @@ def test_runs_that_differ_by_their_seeds_are_one_curve_with_an_interval(tmp_path
     assert (low < middle).all()
     assert (middle < high).all()
     assert "4 runs of 2 configurations" in page.text
+    assert re.findall("≠ (.*?)<", page.source) == ["agent.algorithm", "algorithm"]
     assert "ppo is better than other" not in page.text  # one run is not enough to say so
     assert "There is only 1 run of other" in page.text
 

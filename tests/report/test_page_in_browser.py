@@ -49,6 +49,14 @@ def browser(tmp_path_factory):
     shutil.rmtree(profile, ignore_errors=True)
 
 
+@pytest.fixture
+def desktop(page, browser):
+    """The browser with the page, which takes a second to open."""
+    if browser.opened != (page, 1200, False):
+        browser.open(page)
+    return browser
+
+
 def test_everything_is_drawn_without_an_error_or_a_request(page, browser):
     browser.open(page)
     assert browser.console == []
@@ -63,21 +71,39 @@ def test_everything_is_drawn_without_an_error_or_a_request(page, browser):
     assert browser.evaluate("document.querySelectorAll('img, .plot a').length") == 0
     # What would send a plot to somebody must not be offered.
     labels = set(browser.evaluate("Array.from(document.querySelectorAll('.modebar-btn')).map(b => b.dataset.title)"))
+    assert {"Zoom", "Pan", "Reset axes"} <= labels
     assert not [label for label in labels if "hare" in label or "loud" in label]
 
 
-def test_hovering_tells_the_numbers(page, browser):
-    browser.open(page)
-    box = browser.evaluate(
+def test_hovering_tells_the_numbers(desktop):
+    box = desktop.evaluate(
         "(() => { const p = document.querySelector('.plot'); p.scrollIntoView({block: 'center'});"
         "const r = p.querySelector('.nsewdrag').getBoundingClientRect(); return [r.x, r.y, r.width, r.height] })()"
     )
     x, y, width, height = box
     for share in (0.1, 0.12):  # it takes a movement
-        browser.move_mouse(x + share * width, y + share * height)
-    told = browser.wait_for("document.querySelector('.hoverlayer').textContent")
+        desktop.move_mouse(x + share * width, y + share * height)
+    told = desktop.wait_for("document.querySelector('.hoverlayer').textContent")
     assert "ppo" in told
     assert "<img" in told  # the other run's name, as a text
+
+
+def test_a_click_in_a_series_shows_that_moment_of_the_video(desktop):
+    desktop.wait_for("document.querySelector('video').readyState >= 1")
+    click = "document.querySelector('.replay .plot').emit('plotly_click', {points: [{x: 0.3}]})"
+    desktop.evaluate(f"(() => {{ {click}; return true }})()")
+    desktop.wait_for("Math.abs(document.querySelector('video').currentTime - 0.3) < 0.01")
+    # The cursor follows.
+    desktop.wait_for("document.querySelector('.replay .plot .shapelayer path') !== null")
+
+
+def test_headings_and_tables_are_for_everybody(desktop):
+    levels = desktop.evaluate("Array.from(document.querySelectorAll('h1, h2, h3')).map(h => Number(h.tagName[1]))")
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert desktop.evaluate("document.querySelectorAll('th:not([scope])').length") == 0
+    unnamed = "document.querySelectorAll('[role=img]:not([aria-label]), video:not([aria-label])').length"
+    assert desktop.evaluate(unnamed) == 0
 
 
 EACH = "Array.from(document.querySelectorAll('{}')).map(e => {})"
@@ -119,16 +145,6 @@ def test_paper_is_white_and_wants_no_toolbars(page, browser):
     assert browser.evaluate("(() => { window.dispatchEvent(new Event('afterprint')); return true })()")
 
 
-def test_a_click_in_a_series_shows_that_moment_of_the_video(page, browser):
-    browser.open(page)
-    browser.wait_for("document.querySelector('video').readyState >= 1")
-    click = "document.querySelector('.replay .plot').emit('plotly_click', {points: [{x: 0.3}]})"
-    browser.evaluate(f"(() => {{ {click}; return true }})()")
-    browser.wait_for("Math.abs(document.querySelector('video').currentTime - 0.3) < 0.01")
-    # The cursor follows.
-    browser.wait_for("document.querySelector('.replay .plot .shapelayer path') !== null")
-
-
 def test_a_linked_video_is_found(page, browser, tmp_path, monkeypatch):
     monkeypatch.setattr("rl_framework.report.page.write._EMBEDDED_AT_MOST", 0)
     linked = write_report(page.parent / "ppo", tmp_path / "page.html")
@@ -136,13 +152,3 @@ def test_a_linked_video_is_found(page, browser, tmp_path, monkeypatch):
     browser.open(linked)
     browser.wait_for("document.querySelector('video').readyState >= 1")
     assert browser.console == []
-
-
-def test_headings_and_tables_are_for_everybody(page, browser):
-    browser.open(page)
-    levels = browser.evaluate("Array.from(document.querySelectorAll('h1, h2, h3')).map(h => Number(h.tagName[1]))")
-    assert levels[0] == 1
-    assert all(after - before <= 1 for before, after in pairwise(levels))
-    assert browser.evaluate("document.querySelectorAll('th:not([scope])').length") == 0
-    unnamed = "document.querySelectorAll('[role=img]:not([aria-label]), video:not([aria-label])').length"
-    assert browser.evaluate(unnamed) == 0

@@ -32,6 +32,8 @@ _OPTIONS = (
     "--hide-scrollbars",
     "--mute-audio",
     "--window-size=1200,900",
+    # A mouse, which a browser without a screen would say that it has not.
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
 )
 
 
@@ -41,6 +43,7 @@ class Chromium:
     Attributes:
         console: Errors and warnings that the page has told, and exceptions that nobody caught.
         requests: Addresses that it asked for.
+        opened: What `open` has opened: path, width, and whether it is dark.
     """
 
     def __init__(self, profile: Path) -> None:
@@ -63,6 +66,7 @@ class Chromium:
         self._session: str | None = None
         self.console: list[str] = []
         self.requests: list[str] = []
+        self.opened: tuple[Path, int, bool] | None = None
         try:
             target = self.call("Target.createTarget", url="about:blank")["targetId"]
             self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -134,6 +138,7 @@ class Chromium:
         self.color_scheme("dark" if dark else "light")
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait_for("document.readyState === 'complete' && document.documentElement.dataset.drawn")
+        self.opened = (path, width, dark)
 
     def color_scheme(self, name: str) -> None:
         """Lets the reader prefer "light" or "dark"."""

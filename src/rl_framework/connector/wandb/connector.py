@@ -172,7 +172,8 @@ class WandbConnector(RemoteConnector):
                 row |= data["metrics"]
             elif item.kind == "histograms":
                 row |= {
-                    name: wandb.Histogram(np_histogram=(np.asarray(counts), np.asarray(edges)))
+                    # Some numbers have the same name, and W&B takes one kind of value under each.
+                    f"histograms/{name}": wandb.Histogram(np_histogram=(np.asarray(counts), np.asarray(edges)))
                     for name, (counts, edges) in data["histograms"].items()
                 }
             else:

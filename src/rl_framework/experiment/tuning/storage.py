@@ -15,7 +15,7 @@ from rl_framework.experiment.tuning.locks import Lock
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["JOURNAL", "absolute_storage", "open_study", "quiet_optuna"]
+__all__ = ["JOURNAL", "absolute_storage", "check_new", "open_study", "quiet_optuna"]
 
 JOURNAL = "journal.log"
 _SQLITE = "sqlite:///"
@@ -49,7 +49,34 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def open_study(storage: str | None, folder: Path, name: str, direction: str, *, is_new: bool = False) -> optuna.Study:
+def check_new(storage: str | None, name: str) -> None:
+    """Sees to it that a storage has no study of that name.
+
+    Raises:
+        ArgumentError: It has.
+    """
+    if storage is None:
+        return
+    import optuna
+
+    with _usable(storage):
+        known = [summary.study_name for summary in optuna.get_all_study_summaries(_storage(storage, Path()))]
+    if name in known:
+        problem = f"has a study {name!r} of another folder"
+        raise ArgumentError("storage", storage, problem, "Name another study, or another storage.")
+
+
+@contextmanager
+def _usable(storage: str) -> Iterator[None]:
+    import optuna
+
+    try:
+        yield
+    except (OSError, ValueError, optuna.exceptions.StorageInternalError) as error:
+        raise ArgumentError("storage", storage, f"cannot be used: {error}") from error
+
+
+def open_study(storage: str | None, folder: Path, name: str, direction: str) -> optuna.Study:
     """Opens a study, or makes it.
 
     Args:
@@ -57,25 +84,19 @@ def open_study(storage: str | None, folder: Path, name: str, direction: str, *, 
         folder: Of the study.
         name: Of the study.
         direction: "maximize" or "minimize".
-        is_new: Whether it must not be there yet.
 
     Raises:
         MissingExtraError: Optuna is not installed.
-        ArgumentError: The storage cannot be used, or holds a study of that name already.
+        ArgumentError: The storage cannot be used.
     """
     require_extra("tuning", "tuning", "optuna")
     import optuna
 
-    try:
-        place = _storage(storage, folder)
-        known = [summary.study_name for summary in optuna.get_all_study_summaries(place)] if is_new else []
-        if name not in known:
-            # Loading what another process has made a moment ago is what is wanted then.
-            return optuna.create_study(storage=place, study_name=name, direction=direction, load_if_exists=True)
-    except (OSError, ValueError, optuna.exceptions.StorageInternalError) as error:
-        raise ArgumentError("storage", storage or str(folder / JOURNAL), f"cannot be used: {error}") from error
-    problem = f"has a study {name!r} of another folder than {folder}"
-    raise ArgumentError("storage", storage, problem, "Name another study, or another storage.")
+    with _usable(storage or str(folder / JOURNAL)):
+        # To load what another process has made a moment ago is right.
+        return optuna.create_study(
+            storage=_storage(storage, folder), study_name=name, direction=direction, load_if_exists=True
+        )
 
 
 def _storage(storage: str | None, folder: Path) -> Any:

@@ -21,7 +21,7 @@ from rl_framework.experiment.tuning.confirmation import (
 from rl_framework.experiment.tuning.locks import locked
 from rl_framework.experiment.tuning.result import Confirmation, TrialRecord, TuningResult, importance_in, trials_in
 from rl_framework.experiment.tuning.space import search_space
-from rl_framework.experiment.tuning.storage import absolute_storage, quiet_optuna
+from rl_framework.experiment.tuning.storage import absolute_storage, check_new, quiet_optuna
 from rl_framework.experiment.tuning.trial import SCORES, Setting
 from rl_framework.experiment.tuning.workers import LOCKS, in_processes, n_trials, own_study, search
 from rl_framework.seeding import fresh_seed
@@ -177,12 +177,14 @@ class Tuning:
             if is_new:
                 seed = fresh_seed() if self.config.seed is None else self.config.seed
                 self.config = self.config.changed(seed=seed)
+                with quiet_optuna():
+                    check_new(self._setting().tuning.storage, self.folder.name)
             else:
                 self._join(load_config(path, injected=self._injected.keys()))
             setting = self._setting()
-            with quiet_optuna():
-                own_study(setting, is_new=is_new)
             write_config(path, _data(self.config), "The study; rl-framework tune <this folder> goes on with it.")
+            with quiet_optuna():
+                own_study(setting)
         return setting
 
     def _join(self, there: ExperimentConfig) -> None:
@@ -237,7 +239,7 @@ class Tuning:
         first = failed[0]
         raise TuningError(
             f"all {len(failed)} trials failed. The first ({shown(first)}): {first.reason}. Their tracebacks are in "
-            f"{self.folder}, each in the folder of its trial"
+            f"{self.folder}, each in the folder of its trial. To try the same again, name another study"
         )
 
 

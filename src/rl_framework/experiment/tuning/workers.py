@@ -6,6 +6,7 @@ import logging
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,10 +37,10 @@ _DEATHS = 3
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
-def own_study(setting: Setting, *, is_new: bool = False) -> optuna.Study:
+def own_study(setting: Setting) -> optuna.Study:
     """Opens the study of a setting."""
     tuning = setting.tuning
-    return open_study(tuning.storage, setting.folder, setting.folder.name, tuning.direction, is_new=is_new)
+    return open_study(tuning.storage, setting.folder, setting.folder.name, tuning.direction)
 
 
 def n_trials(setting: Setting) -> int:
@@ -187,8 +188,6 @@ def _ending(exit_code: int | None) -> str:
 
 
 def _interrupt(process: Any) -> None:
-    import signal
-
     if process.is_alive() and process.pid is not None:
         os.kill(process.pid, signal.SIGINT if os.name == "posix" else signal.SIGTERM)
 
@@ -213,6 +212,8 @@ def _work(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     import torch
 
     torch.set_num_threads(1)
+    # What a shell starts in the background, and all that this starts, ignores it otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.name == "posix":
         # A terminal's Ctrl-C is for the parent, which passes it on: told twice, training ends without a checkpoint.
         os.setpgid(0, 0)
@@ -225,8 +226,6 @@ def _work(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
 
 def _end_with_parent() -> None:
     """Interrupts this process, which then writes a checkpoint, when the one that started it is gone."""
-    import signal
-
     parent = multiprocessing.parent_process()
     if parent is None:
         return

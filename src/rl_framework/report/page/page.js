@@ -66,10 +66,10 @@
     const named = figure.data.filter((trace) => trace.role === "mean" || trace.role === "points");
     const isBox = figure.data.some((trace) => trace.role === "box");
     const layout = Object.assign({}, figure.layout, {
-      xaxis: axis(figure.layout.xaxis),
-      yaxis: axis(figure.layout.yaxis),
+      xaxis: Object.assign(axis(figure.layout.xaxis), { spikecolor: look("--muted"), spikethickness: 1, spikedash: "dot" }),
+      yaxis: Object.assign(axis(figure.layout.yaxis), { showspikes: false }),
       paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: look("--background"), // lines at the pointer get an edge of this colour
       font: { color: look("--text"), family: getComputedStyle(document.body).fontFamily },
       margin: { l: 48, r: 12, t: 12, b: 40 },
       hovermode: isBox ? "closest" : "x unified",

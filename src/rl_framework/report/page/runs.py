@@ -15,7 +15,7 @@ from rl_framework.evaluation import EvaluationResult
 from rl_framework.report.component_series import RecordedComponents, read_component_series
 from rl_framework.report.page.series import MetricsFile, read_series
 
-__all__ = ["ReportedRun", "find_runs"]
+__all__ = ["OWN_OF_A_RUN", "ReportedRun", "find_runs"]
 
 _CONFIG, _METRICS, _RECORD = "config.yaml", "metrics.jsonl", "record.json"
 _RESULTS = ("results.json", "evaluation.json")
@@ -23,7 +23,7 @@ _SIGNS = (_CONFIG, _METRICS, _RECORD, *_RESULTS)
 _LARGEST = {_CONFIG: 256 * 1024, _RECORD: 16 * 1024 * 1024, **dict.fromkeys(_RESULTS, 64 * 1024 * 1024)}
 _VIDEO_ENDINGS = (".mp4", ".gif")
 
-_OWN_OF_A_RUN = ("name", "run_directory", "seed", "seeds")
+OWN_OF_A_RUN = ("name", "run_directory", "seed", "seeds")
 """Of a configuration, what tells runs of the same kind apart."""
 
 _SAME_IN_A_GROUP = (
@@ -74,7 +74,7 @@ class ReportedRun:
     def kind(self) -> str:
         """The same text for runs that differ by nothing but their seeds."""
         if self.settings is not None:
-            same = {key: value for key, value in self.settings.items() if key not in _OWN_OF_A_RUN}
+            same = {key: value for key, value in self.settings.items() if key not in OWN_OF_A_RUN}
             return "configuration " + json.dumps(same, sort_keys=True)
         if self.records:
             last = self.records[-1]

@@ -8,7 +8,7 @@ from typing import Any
 
 from rl_framework.report.page.document import Table
 from rl_framework.report.page.groups import Group
-from rl_framework.report.page.runs import ReportedRun
+from rl_framework.report.page.runs import OWN_OF_A_RUN, ReportedRun
 from rl_framework.report.page.texts import Rows, rows_of, shortened
 from rl_framework.report.plots import EPISODE_RETURN
 
@@ -82,7 +82,7 @@ def _side_by_side(
     if not keys:
         return None
     table = [[key, *(_together(column, key) for column in columns)] for key in keys]
-    marked = [index for index, (_, *cells) in enumerate(table) if len(set(cells)) > 1]
+    marked = [index for index, (key, *cells) in enumerate(table) if len(set(cells)) > 1 and key not in OWN_OF_A_RUN]
     return (("key", *(shortened(group.name, 60) for group in groups)), table), marked
 
 

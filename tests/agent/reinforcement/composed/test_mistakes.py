@@ -140,7 +140,6 @@ def test_actions_that_a_part_cannot_take():
 # Losses that are not finite
 
 
-@registered
 class Late(Part):
     """A loss that is finite in so many batches."""
 

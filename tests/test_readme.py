@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.servers.clearml import loopback_clearml
 from tests.servers.hub import loopback_hub
+from tests.servers.report_runs import make_run
 from tests.servers.s3 import loopback_s3
 
 import rl_framework
@@ -212,3 +213,12 @@ def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     exec(compile(block("In a notebook"), "README.md", "exec"), names)
     assert names["agent"].num_timesteps == 4_096
     assert Path("replay.mp4").stat().st_size > 0
+
+
+def test_a_page_about_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    make_run(tmp_path / "runs" / "made-up")
+    exec(compile(block("Look at runs"), "README.md", "exec"), {})
+    assert "made-up" in Path("report.html").read_text()
+    assert list(Path().glob("report.*.png"))

@@ -258,19 +258,34 @@ def test_importance_names_the_parameter_that_matters(monkeypatch: pytest.MonkeyP
     assert sum(result.importance.values()) == pytest.approx(1)
 
 
-def test_a_process_that_is_always_killed_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+class _Gone(BaseException):
+    """A process that goes away."""
+
+
+def test_a_process_that_is_always_killed_at_the_same_point_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from rl_framework.experiment.tuning import trial
 
-    def interrupted(*_: Any) -> float:
-        raise KeyboardInterrupt
+    endings: list[type[BaseException]] = [_Gone, KeyboardInterrupt, _Gone, KeyboardInterrupt, _Gone]
+
+    def ended(*_: Any) -> float:
+        raise endings.pop(0)
 
     config = small(trials=1, confirm={"seeds": 0})
-    monkeypatch.setattr(trial, "_value", interrupted)
-    for _ in range(trial.MOST_ATTEMPTS):
-        with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(trial, "_value", ended)
+    for _ in range(5):
+        with pytest.raises((_Gone, KeyboardInterrupt)):
             tune(config)
-    with pytest.raises(TuningError, match="has been killed 3 times"):
+    with pytest.raises(TuningError, match="was killed 3 times at the same point"):
         tune(config)
+    # One that gets further is gone on with.
+    endings = [_Gone] * 5
+    timesteps = iter(range(1, 20))
+    monkeypatch.setattr(trial, "_timestep", lambda folder: next(timesteps))
+    for _ in range(5):
+        with pytest.raises(_Gone):
+            tune(config, ["tuning.study=further"])
+    monkeypatch.setattr(trial, "_value", lambda *_: 1.0)
+    assert tune(config, ["tuning.study=further"]).trials[0].attempts == 6
 
 
 def _result(scores: dict[int, float], interval: tuple[float, float], direction: Any = "maximize") -> TuningResult:

@@ -58,6 +58,7 @@ tuning:
         (17, "search.agnt.x", "cannot be searched"),
         (18, "search.evaluation.n_episodes", "cannot be searched"),
         (19, "search.agent.parameters.clip_range.lo", "there is no such key: did you mean 'low'"),
+        (19, "search.agent.parameters.clip_range", 'must be "auto", {low: ..., high: ...} or {choices: [...]}'),
     ]
     assert [(line, key) for line, key, _ in told] == [(line, key) for line, key, _ in expected]
     for (_, key, message), (_, _, wanted) in zip(told, expected, strict=True):

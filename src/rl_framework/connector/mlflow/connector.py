@@ -21,7 +21,7 @@ from rl_framework.connector.storage import StorageUploadConfig
 from rl_framework.connector.storage.files import prepare_upload
 from rl_framework.errors import ArgumentError, ConnectorError, require_extra
 from rl_framework.retry import RetryPolicy, call_with_retries
-from rl_framework.secrecy import redact_values
+from rl_framework.secrecy import redact
 from rl_framework.training import Training, TrainingEnded, TrainingFailed, TrainingStarted
 from rl_framework.training.metrics import histogram
 
@@ -351,4 +351,4 @@ class MLflowConnector(RemoteConnector):
         with tempfile.TemporaryDirectory(prefix="rl_framework-") as folder:
             where, place = address, Path(folder) / "download"
             agent.load_from_file(bundle_in(self._ask(lambda: self._writer.fetch(where, place))))
-        return redact_values(address)  # type: ignore[no-any-return]
+        return redact(address)

@@ -32,14 +32,14 @@ class Point(NamedTuple):
         value: The number.
         milliseconds: Unix time, different for all points of a metric.
         step: Environment steps so far.
-        count: How many equal ones of this metric at this step came before it since training began or was resumed.
+        n_equal: How many equal ones of this metric at this step came before it since training began or was resumed.
     """
 
     name: str
     value: float
     milliseconds: int
     step: int
-    count: int
+    n_equal: int
 
 
 class RunWriter:
@@ -141,7 +141,7 @@ class RunWriter:
             self._histories[key] = history
         before = self._histories[key].get(point.step, [])
         equal = sum(known == value or (math.isnan(known) and math.isnan(value)) for known in before)
-        return equal > point.count
+        return equal > point.n_equal
 
     @staticmethod
     def _has_arrived(client: Any, run_id: str, point: Point) -> bool:

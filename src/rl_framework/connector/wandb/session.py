@@ -137,7 +137,7 @@ class WandbSession:
         self._defined.clear()
         self._known = None
 
-    def _init(self, mode: str) -> Any:
+    def _init(self, mode: Any) -> Any:
         import wandb
 
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ class WandbSession:
             group=described["group"],
             tags=described["tags"],
             dir=str(self._directory),
-            mode=mode,  # type: ignore[arg-type] (checked by the connector)
+            mode=mode,
             resume="allow",
             reinit="create_new",
             settings=settings,

@@ -53,7 +53,7 @@ def is_complete(path: Path) -> bool:
 
 def _records(content: bytes, position: int) -> Iterator[Any]:
     from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     parts: list[bytes] | None = None
     while position + _PART.size <= len(content):

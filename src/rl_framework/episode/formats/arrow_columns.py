@@ -311,8 +311,8 @@ class _Reader:
             return NumberColumn(self._where, length, tuple(levels), bits, np.dtype(np.bool_))
         # Not kind.to_pandas_dtype(): some releases of pyarrow import all of pandas for it.
         letter = "f" if types.is_floating(kind) else "i" if types.is_signed_integer(kind) else "u"
-        dtype = np.dtype(f"{letter}{kind.bit_width // 8}")
-        return NumberColumn(self._where, length, tuple(levels), self._view(buffer, dtype, len(array)), dtype)
+        numbers: np.dtype[Any] = np.dtype(f"{letter}{kind.bit_width // 8}")
+        return NumberColumn(self._where, length, tuple(levels), self._view(buffer, numbers, len(array)), numbers)
 
     def _texts(self, length: int, levels: list[Level], array: Any, dtype: Any) -> TextColumn:
         texts = self._offsets(array, dtype)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rl_framework.errors import ArgumentError, require_extra
 from rl_framework.experiment.tuning.locks import Lock
@@ -20,6 +20,8 @@ __all__ = ["JOURNAL", "absolute_storage", "check_new", "open_study", "quiet_optu
 JOURNAL = "journal.log"
 _SQLITE = "sqlite:///"
 _SQLITE_ENDINGS = (".db", ".sqlite", ".sqlite3")
+Direction = Literal["maximize", "minimize"]
+
 _BUSY_SECONDS = 60
 """How long a process waits for another one that writes to the same SQLite file."""
 
@@ -76,7 +78,7 @@ def _usable(storage: str) -> Iterator[None]:
         raise ArgumentError("storage", storage, f"cannot be used: {error}") from error
 
 
-def open_study(storage: str | None, folder: Path, name: str, direction: str) -> optuna.Study:
+def open_study(storage: str | None, folder: Path, name: str, direction: Direction) -> optuna.Study:
     """Opens a study, or makes it.
 
     Args:
@@ -113,7 +115,8 @@ def _storage(storage: str | None, folder: Path) -> Any:
 def _journal(path: Path) -> Any:
     from optuna.storages.journal import JournalFileBackend
 
-    return JournalFileBackend(str(path), lock_obj=_JournalLock(path))
+    lock: Any = _JournalLock(path)
+    return JournalFileBackend(str(path), lock_obj=lock)
 
 
 class _JournalLock:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rl_framework.bundle.checkpoint import list_checkpoints
 from rl_framework.errors import RLFrameworkError
 from rl_framework.experiment.config import ExperimentConfig, load_config
 from rl_framework.experiment.experiment import Experiment
@@ -42,11 +43,11 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS, REASON, _PRUNED = "attempts", "reason", "pruned"
+ATTEMPTS, REASON, _PRUNED, _BEGUN_AT = "attempts", "reason", "pruned", "begun_at"
 """What is noted with a trial in the study."""
 
 MOST_ATTEMPTS = 3
-"""A trial whose process is killed every time (for memory, say) is not tried for ever."""
+"""A trial whose process is killed every time before it gets any further (for memory, say) is not tried for ever."""
 
 SCORES = {"evaluation/mean_return": "mean", "evaluation/iqm": "iqm"}
 """Metrics that the evaluation at the end of a run has too, and their names there."""
@@ -154,17 +155,22 @@ def run_trial(setting: Setting, study: optuna.Study, trial: optuna.Trial) -> Non
     from optuna.trial import TrialState
 
     folder = trial_folder(setting.folder, trial.number)
-    attempts = int(trial.user_attrs.get(ATTEMPTS, 0)) + 1
-    trial.set_user_attr(ATTEMPTS, attempts)
+    timestep = _timestep(folder)
+    begun_at = [at for at in trial.user_attrs.get(_BEGUN_AT, []) if at == timestep]
+    trial.set_user_attr(ATTEMPTS, int(trial.user_attrs.get(ATTEMPTS, 0)) + 1)
+    trial.set_user_attr(_BEGUN_AT, [*begun_at, timestep])
     try:
-        if attempts > MOST_ATTEMPTS:
-            raise _KilledError(f"its process has been killed {MOST_ATTEMPTS} times")
+        if len(begun_at) >= MOST_ATTEMPTS:
+            raise _KilledError(f"its process was killed {len(begun_at)} times at the same point (timestep {timestep})")
         if _PRUNED in trial.user_attrs:
             value = None
         else:
             # Values that it has already stay as they are; only what it lacks is asked for.
             values = {each.key: each.suggest(trial) for each in setting.space}
             value = _value(setting, trial, folder, values)
+    except KeyboardInterrupt:
+        trial.set_user_attr(_BEGUN_AT, begun_at)  # that was no fault of its own
+        raise
     except Exception as error:  # noqa: BLE001  # told with the trial, and kept with its traceback
         _note_failure(folder, trial, error)
         study.tell(trial, state=TrialState.FAIL)
@@ -253,6 +259,12 @@ def _note_failure(folder: Path, trial: optuna.Trial, error: Exception) -> None:
             temporary.write_text(text, encoding="utf-8")
     except OSError as failure:
         logger.warning("the traceback of trial %d could not be kept: %s", trial.number, failure)
+
+
+def _timestep(folder: Path) -> int:
+    """Returns how far a trial has got, over all of its seeds."""
+    found = [list_checkpoints(path) for path in folder.glob(f"**/{CHECKPOINTS}")]
+    return sum(checkpoints[0][0] for checkpoints in found if checkpoints)
 
 
 def _remove_checkpoints(folder: Path) -> None:

@@ -81,8 +81,8 @@ class Tuning:
             raise ArgumentError(
                 "workers", config.tuning.workers, problem, "Use one worker, or register what they need."
             )
-        name = resolved(config.changed(tuning=None)).name
-        self.folder = Path(config.run_directory) / (config.tuning.study or f"{name}-tuning")
+        run_name = resolved(config.changed(tuning=None)).name
+        self.folder = Path(config.run_directory) / (config.tuning.study or f"{run_name}-tuning")
         tuning = config.tuning.changed(
             storage=absolute_storage(config.tuning.storage),
             seeds=config.tuning.seeds or config.seeds,

@@ -51,7 +51,7 @@ def n_trials(setting: Setting) -> int:
     return min(wanted, math.prod(len(each.points()) for each in setting.space))
 
 
-def search(setting: Setting, deadline: float | None, told: Callable[[], None] = lambda: None) -> None:
+def search(setting: Setting, deadline: float | None, told: Callable[[], object] = lambda: None) -> None:
     """Runs trials until there are enough, or it is time.
 
     Args:

@@ -23,7 +23,7 @@ from rl_framework import (
     record_video,
     registry,
 )
-from rl_framework.agent.reinforcement.parts import A2C, PPO, Entropy, Part
+from rl_framework.agent.reinforcement.parts import A2C, PPO, SAC, Entropy, Part, Replay
 from rl_framework.bundle import list_checkpoints
 from rl_framework.errors import (
     NonFiniteLossError,
@@ -179,7 +179,7 @@ RESUMED = {
     "rnd": (lambda: ComposedAgent([PPO(**SMALL), "rnd"]), "CartPole-v1"),
     "icm": (lambda: ComposedAgent([PPO(**SMALL), "icm"]), "CartPole-v1"),
     "sac": (
-        lambda: ComposedAgent([{"type": "replay", "learning_starts": 20, "batch_size": 16}, "sac"]),
+        lambda: ComposedAgent([Replay(learning_starts=20, batch_size=16), SAC(hidden_sizes=[16])]),
         "Pendulum-v1",
     ),
     "self-imitation": (lambda: ComposedAgent([PPO(**SMALL), "self_imitation"]), "CartPole-v1"),
@@ -394,12 +394,13 @@ def test_rl_framework_offers_it():
 
 
 @pytest.mark.parametrize(
-    ("parts", "given", "limit"),
-    [(["ppo"], "auto", 0.5), (["replay", "sac"], "auto", None), (["ppo"], None, None), (["replay", "sac"], 2, 2)],
+    ("decides", "given", "limit"),
+    [(PPO, "auto", 0.5), (SAC, "auto", None), (PPO, None, None), (SAC, 2, 2)],
     ids=["ppo", "sac", "none", "given"],
 )
-def test_gradients_are_limited_as_is_usual_for_who_decides(parts, given, limit):
-    agent = train(ComposedAgent(parts, max_grad_norm=given), "Pendulum-v1", 2)
+def test_gradients_are_limited_as_is_usual_for_who_decides(decides, given, limit):
+    made = [PPO(**SMALL)] if decides is PPO else [Replay(), SAC()]
+    agent = train(ComposedAgent(made, max_grad_norm=given), "Pendulum-v1", 2)
     assert agent.composition.max_grad_norm == limit
 
 

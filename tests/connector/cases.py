@@ -48,11 +48,13 @@ class Case(ABC):
     Attributes:
         helpful: What the message about a wrong token has to name.
         token: A secret that the client sends.
+        is_slow: Whether its table of faults takes too long for every day.
     """
 
     name: str
     helpful: tuple[str, ...]
     token: str
+    is_slow = False
 
     @classmethod
     @abstractmethod
@@ -296,6 +298,7 @@ class MLflowCase(Case):
 
     name = "mlflow"
     helpful = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN")
+    is_slow = True
 
     def __init__(self, server: LoopbackMLflow) -> None:
         self.server, self.token = server, next(iter(server.tokens))

@@ -20,7 +20,9 @@ from rl_framework.retry import RetryPolicy
 TIMESTEPS = [64, 128, 192]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.name)
+@pytest.fixture(
+    params=[pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.is_slow else []) for case in CASES]
+)
 def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Case]:
     with request.param.running(monkeypatch, tmp_path) as running:
         yield running

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.connector.test_histograms_and_videos import small_video
-from tests.servers.mlflow import free_port, mlflow_program
+from tests.servers.mlflow import empty_database, free_port, mlflow_program
 
 from rl_framework import Connector, MLflowConnector, StableBaselinesAgent
 from rl_framework.connector.delivery import Item
@@ -40,21 +40,13 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new database takes MLflow seconds: it is made once."""
-    folder = tmp_path_factory.mktemp("store")
-    mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
-def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "store"
     folder.mkdir()
-    shutil.copyfile(empty_store, folder / "mlflow.db")
+    shutil.copyfile(empty_database(), folder / "mlflow.db")
     before = mlflow.get_tracking_uri()
     yield folder
     mlflow.set_tracking_uri(before)

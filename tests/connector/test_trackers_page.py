@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.servers.mlflow import empty_database
 
 from rl_framework import StableBaselinesAgent, registry
 from rl_framework.connector.wandb.transaction_log import read_rows
@@ -23,6 +25,7 @@ def test_the_page_on_trackers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
     import mlflow
 
+    shutil.copyfile(empty_database(), tmp_path / "mlflow.db")
     # It is made once for a process, from the working directory.
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
     names: dict[str, object] = {}

@@ -362,3 +362,37 @@ def test_pruners_count_evaluations(pruner: Any, prunes: bool) -> None:
             reasons.append(training.stop_reason)
     assert ("pruned" in reasons[-3:]) == prunes
     assert set(study.trials[0].intermediate_values) == {1, 2, 3, 4}
+
+
+def test_a_search_without_environment_compares_what_validations_measure() -> None:
+    data = Path(__file__).resolve().parents[2] / "data" / "cartpole_expert"
+    config = {
+        "name": "clone",
+        "agent": {"algorithm": "bc"},
+        "episodes": {"path": str(data), "n_episodes": 4, "validation_fraction": 0.25},
+        "training": {"total_timesteps": 500},
+        "tuning": {
+            "trials": 1,
+            "metric": "validation/neglogp",
+            "direction": "minimize",
+            "confirm": {"seeds": 2},
+            "search": {"agent.parameters.batch_size": {"choices": [32, 64]}},
+        },
+    }
+    pytest.importorskip("imitation")
+    result = tune(config)
+    (trial,) = result.trials
+    measured = Run.open(result.folder / "trial-0000").metrics()
+    assert (
+        trial.value
+        == [each.metrics["validation/neglogp"] for each in measured if each.metrics.get("validation/neglogp")][-1]
+    )
+    assert result.confirmed is not None
+    assert result.confirmed.value == pytest.approx(sum(result.confirmed.scores.values()) / 2)
+    assert result.confirmed.n_episodes == 0
+
+
+def test_without_optuna_only_the_search_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rl_framework.errors.find_spec", lambda name: None)
+    with pytest.raises(rl_framework.MissingExtraError, match=r"rl-framework\[tuning\]"):
+        Tuning.from_config(small())

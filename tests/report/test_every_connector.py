@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from tests.connector import clearml_runs
 from tests.servers.clearml import loopback_clearml
 from tests.servers.hub import loopback_hub
+from tests.servers.mlflow import empty_database
 
 from rl_framework import (
     HuggingFaceConnector,
@@ -77,6 +79,8 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Any:
         for name in ("DATA", "CACHE", "CONFIG"):
             patch.setenv(f"WANDB_{name}_DIR", str(folder / "wandb-home"))
         wandb = WandbConnector("looked at", mode="offline", directory=folder / "wandb", patience=60.0)
+        (folder / "mlflow").mkdir()
+        shutil.copyfile(empty_database(), folder / "mlflow" / "mlflow.db")
         mlflow = MLflowConnector(folder / "mlflow", patience=60.0)
         agent = StableBaselinesAgent("ppo", {"n_steps": 256, "batch_size": 64, "n_epochs": 1})
         agent.train(

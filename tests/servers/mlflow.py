@@ -143,6 +143,16 @@ def loopback_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackMLflow]
     server.faults.clear()
 
 
+@cache
+def empty_database() -> Path:
+    """Returns a database to copy: a new one takes MLflow seconds, so that it is made once."""
+    from mlflow import MlflowClient
+
+    path = Path(mkdtemp(prefix="rl_framework-mlflow-")) / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 def free_port() -> int:
     """Returns a port that nobody listens to."""
     with socket.socket() as listener:

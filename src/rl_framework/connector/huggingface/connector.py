@@ -18,10 +18,8 @@ from rl_framework.connector.huggingface.config import (
     HuggingFaceUploadConfig,
 )
 from rl_framework.connector.huggingface.files import prepare_upload
-from rl_framework.connector.local import LocalConnector
-from rl_framework.connector.remote import RemoteConnector
+from rl_framework.connector.kept_locally import KeptLocallyConnector
 from rl_framework.errors import ArgumentError, ConnectorError
-from rl_framework.evaluation import EvaluationResult
 from rl_framework.hub import Hub, RemoteFile
 from rl_framework.retry import RetryPolicy
 
@@ -33,7 +31,7 @@ _MODEL = "model"
 _STATISTICS = "vec_normalize.pkl"
 
 
-class HuggingFaceConnector(RemoteConnector):
+class HuggingFaceConnector(KeptLocallyConnector):
     """Shares agents on the Hugging Face Hub and fetches them from there.
 
     `agent.upload(connector)` makes one commit with the agent, its evaluation, a replay, what was measured, and a page.
@@ -67,7 +65,7 @@ class HuggingFaceConnector(RemoteConnector):
         patience: float = 10.0,
         retry: RetryPolicy | None = None,
     ) -> None:
-        super().__init__(spool_directory=spool_directory, patience=patience, retry=retry)
+        super().__init__(directory, spool_directory, patience, retry)
         if isinstance(upload_config, str):
             upload_config = HuggingFaceUploadConfig(upload_config)
         if isinstance(download_config, str):
@@ -83,18 +81,10 @@ class HuggingFaceConnector(RemoteConnector):
         assert download_config is not None
         self.upload_config, self.download_config = upload_config, download_config
         self._hub = Hub(type(self).__name__, token, endpoint, self.retry)
-        self._directory = None if directory is None else Path(directory)
-        self._local: LocalConnector | None = None
-        self._evaluation: EvaluationResult | None = None
         self._is_there = False
 
-    @property
-    def local(self) -> LocalConnector:
-        """What keeps the metrics on this machine; made when it is first asked for."""
-        if self._local is None:
-            name = f"hub-{self.download_config.repository_id.replace('/', '-')}"
-            self._local = LocalConnector(self._directory, name=None if self._directory else name)
-        return self._local
+    def _local_name(self) -> str:
+        return f"hub-{self.download_config.repository_id.replace('/', '-')}"
 
     # While training
 
@@ -117,53 +107,6 @@ class HuggingFaceConnector(RemoteConnector):
         if self.upload_config is None:
             raise ArgumentError("upload_config", None, "this connector only fetches agents", "Name a repository in it.")
         return self.upload_config
-
-    def log_metrics(self, metrics: Mapping[str, float], timestep: int, time: float) -> None:
-        """Keeps numbers on this machine, for `upload`."""
-        self.local.log_metrics(metrics, timestep, time)
-
-    def log_histograms(self, histograms: Mapping[str, Any], timestep: int, time: float) -> None:
-        """Keeps distributions on this machine."""
-        self.local.log_histograms(histograms, timestep, time)
-
-    def log_record(self, record: Mapping[str, Any]) -> None:
-        """Keeps the record on this machine."""
-        self._to_write()  # before the training, not at its end
-        self._evaluation = None  # of the agent as it was before
-        self.local.log_record(record)
-
-    def log_evaluation(self, result: EvaluationResult) -> None:
-        """Keeps the result of a final evaluation, which `upload` then reports instead of evaluating again."""
-        self._evaluation = result
-        self.local.log_evaluation(result)
-
-    def log_checkpoint(self, path: Path, timestep: int) -> None:
-        """Sends a checkpoint."""
-        if self._to_write().upload_checkpoints:
-            super().log_checkpoint(path, timestep)
-
-    def log_video(self, path: Path, name: str, timestep: int) -> None:
-        """Sends a video."""
-        if self._to_write().upload_checkpoints:
-            super().log_video(path, name, timestep)
-
-    def run_id(self) -> str | None:
-        """Returns what a resumed training needs to go on in the same folder."""
-        return self.local.run_id()
-
-    def rejoin(self, run_id: str) -> None:
-        """Goes on in an earlier folder."""
-        self.local.rejoin(run_id)
-
-    def discard_after(self, timestep: int) -> None:
-        """Takes out the metrics after a timestep; checkpoints will be replaced by those of the same name."""
-        self.local.discard_after(timestep)
-
-    def flush(self) -> None:
-        """Brings metrics, and what has not arrived, to the disk."""
-        if self._local is not None:
-            self._local.flush()
-        super().flush()
 
     def is_transient(self, error: Exception) -> bool:
         """Tells whether a failure may pass by itself."""

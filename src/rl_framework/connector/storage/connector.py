@@ -16,14 +16,12 @@ from typing import Any
 
 from rl_framework.agent import load_agent
 from rl_framework.connector.delivery import Item
-from rl_framework.connector.local import LocalConnector
-from rl_framework.connector.remote import RemoteConnector
+from rl_framework.connector.kept_locally import KeptLocallyConnector
 from rl_framework.connector.storage.any_files import StoredFiles
 from rl_framework.connector.storage.config import StorageDownloadConfig, StorageUploadConfig
 from rl_framework.connector.storage.files import MEASURED, RECORD, prepare_upload, redacted_copy
 from rl_framework.connector.storage.runs import of_this_run, run_of, superseded, surplus_checkpoints
 from rl_framework.errors import ArgumentError, ConnectorError
-from rl_framework.evaluation import EvaluationResult
 from rl_framework.retry import RetryPolicy
 from rl_framework.stores import (
     Address,
@@ -47,7 +45,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS, VIDEOS = "checkpoints", "videos"
 
 
-class StorageConnector(StoredFiles, RemoteConnector):
+class StorageConnector(StoredFiles, KeptLocallyConnector):
     """Keeps agents, checkpoints, videos, reports and data sets under an address, and fetches them from there.
 
     `agent.upload(connector)` publishes the agent with its evaluation, a replay and what was measured: readers see all
@@ -84,7 +82,7 @@ class StorageConnector(StoredFiles, RemoteConnector):
         patience: float = 10.0,
         retry: RetryPolicy | None = None,
     ) -> None:
-        super().__init__(spool_directory=spool_directory, patience=patience, retry=retry)
+        super().__init__(directory, spool_directory, patience, retry)
         if upload_config is not None and not isinstance(upload_config, StorageUploadConfig):
             upload_config = StorageUploadConfig(upload_config)
         if download_config is not None and not isinstance(download_config, StorageDownloadConfig):
@@ -96,9 +94,6 @@ class StorageConnector(StoredFiles, RemoteConnector):
         self.upload_config = upload_config
         self.download_config = download_config
         self._options = dict(options or {})
-        self._directory = None if directory is None else Path(directory)
-        self._local: LocalConnector | None = None
-        self._evaluation: EvaluationResult | None = None
         self._discarded: int | None = None
         self._mine = threading.local()
         self._publishing = threading.Lock()
@@ -106,13 +101,8 @@ class StorageConnector(StoredFiles, RemoteConnector):
             if config is not None:
                 open_store(parse_address(config.address, options=self._options))  # says now what is missing
 
-    @property
-    def local(self) -> LocalConnector:
-        """What keeps the metrics on this machine; made when it is first asked for."""
-        if self._local is None:
-            name = f"storage-{clock.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(2)}"
-            self._local = LocalConnector(self._directory, name=None if self._directory else name)
-        return self._local
+    def _local_name(self) -> str:
+        return f"storage-{clock.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(2)}"
 
     def _to_write(self) -> StorageUploadConfig:
         if self.upload_config is None:
@@ -158,19 +148,9 @@ class StorageConnector(StoredFiles, RemoteConnector):
         """Says what to do about a failure, without secrets."""
         return explain(error)
 
-    def log_metrics(self, metrics: Mapping[str, float], timestep: int, time: float) -> None:
-        """Keeps numbers on this machine; they are sent with checkpoints, and at the end."""
-        self.local.log_metrics(metrics, timestep, time)
-
-    def log_histograms(self, histograms: Mapping[str, Any], timestep: int, time: float) -> None:
-        """Keeps distributions on this machine; they are sent with checkpoints, and at the end."""
-        self.local.log_histograms(histograms, timestep, time)
-
     def log_record(self, record: Mapping[str, Any]) -> None:
         """Keeps the record on this machine and sends it."""
-        self._to_write()  # before the training, not at its end
-        self._evaluation = None  # of the agent as it was before
-        self.local.log_record(record)
+        super().log_record(record)
         begins_after = record.get("start", 0) if self._discarded is None else self._discarded
         self._discarded = None
         if self._to_write().upload_checkpoints:
@@ -178,40 +158,16 @@ class StorageConnector(StoredFiles, RemoteConnector):
             self.delivery.put("begin", {"run": run, "timestep": begins_after})
             self.delivery.put("file", {"name": RECORD}, self.local.directory / RECORD)
 
-    def log_evaluation(self, result: EvaluationResult) -> None:
-        """Keeps the result of a final evaluation, which `upload` then reports instead of evaluating again."""
-        self._evaluation = result
-        self.local.log_evaluation(result)
-
     def log_checkpoint(self, path: Path, timestep: int) -> None:
         """Sends a checkpoint, and what was measured until then."""
+        super().log_checkpoint(path, timestep)
         if self._to_write().upload_checkpoints:
-            super().log_checkpoint(path, timestep)
             self._put_measurements()
-
-    def log_video(self, path: Path, name: str, timestep: int) -> None:
-        """Sends a video."""
-        if self._to_write().upload_checkpoints:
-            super().log_video(path, name, timestep)
-
-    def run_id(self) -> str | None:
-        """Returns what a resumed training needs to go on in the same folder."""
-        return self.local.run_id()
-
-    def rejoin(self, run_id: str) -> None:
-        """Goes on in an earlier folder."""
-        self.local.rejoin(run_id)
 
     def discard_after(self, timestep: int) -> None:
         """Takes out the metrics after a timestep; later checkpoints are moved aside."""
-        self.local.discard_after(timestep)
+        super().discard_after(timestep)
         self._discarded = timestep
-
-    def flush(self) -> None:
-        """Brings metrics, and what has not arrived, to the disk."""
-        if self._local is not None:
-            self._local.flush()
-        super().flush()
 
     def on_event(self, event: Event, training: Training) -> None:
         """Turns events into items; at the end of training, sends what was measured, and the agent."""

@@ -251,7 +251,7 @@ def measured(run: Run, metric: str) -> float:
 
 def _note_failure(folder: Path, trial: optuna.Trial, error: Exception) -> None:
     told = redact(str(error)) if isinstance(error, RLFrameworkError) else redact(f"{type(error).__name__}: {error}")
-    logger.warning("trial %d failed: %s", trial.number, told)
+    logger.debug("trial %d failed: %s", trial.number, told)
     trial.set_user_attr(REASON, told)
     text = redact("".join(traceback.format_exception(error)))
     try:

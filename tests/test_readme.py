@@ -178,7 +178,7 @@ def test_runs_on_a_bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(# walker.yaml.*?)```", README, flags=re.DOTALL)
     Path("walker.yaml").write_text(text)
     names: dict[str, Any] = {}
     exec(compile(block("One file, one command"), "README.md", "exec"), names)
@@ -222,3 +222,23 @@ def test_a_page_about_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     exec(compile(block("Look at runs"), "README.md", "exec"), {})
     assert "made-up" in Path("report.html").read_text()
     assert list(Path().glob("report.*.png"))
+
+
+def test_the_search_is_one_that_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    experiment, search = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    path = tmp_path / "walker.yaml"
+    path.write_text(experiment + search)
+    monkeypatch.chdir(tmp_path)
+    assert rl_framework.Tuning.from_yaml(path) is not None
+    path.write_text(experiment + search.replace("gamma", "gama"))
+    with pytest.raises(rl_framework.ConfigurationError, match="gamma"):
+        rl_framework.Tuning.from_yaml(path)
+
+
+def test_trackers_that_need_no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(block("Weights & Biases, MLflow, TensorBoard"), "README.md", "exec"), names)
+    assert names["agent"].num_timesteps == 512
+    assert list(tmp_path.glob("**/*.wandb"))
+    assert list(tmp_path.glob("tensorboard/*tfevents*"))

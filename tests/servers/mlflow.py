@@ -8,8 +8,10 @@ program `mlflow server` itself runs in `mlflow_program`.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -127,7 +129,13 @@ def _cut(environ: dict[str, Any]) -> list[bytes]:
 
 @cache
 def _server() -> LoopbackMLflow:
-    return LoopbackMLflow(Path(mkdtemp(prefix="rl_framework-mlflow-")))
+    return LoopbackMLflow(_folder())
+
+
+def _folder() -> Path:
+    folder = Path(mkdtemp(prefix="rl_framework-mlflow-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @contextmanager
@@ -148,7 +156,7 @@ def empty_database() -> Path:
     """Returns a database to copy: a new one takes MLflow seconds, so that it is made once."""
     from mlflow import MlflowClient
 
-    path = Path(mkdtemp(prefix="rl_framework-mlflow-")) / "mlflow.db"
+    path = _folder() / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 

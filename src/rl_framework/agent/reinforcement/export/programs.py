@@ -41,6 +41,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from rl_framework.agent.record import versions_of_libraries
 from rl_framework.agent.reinforcement.export.acting_module import (
+    ActingModule,
     ExportedModule,
     MaskableActingModule,
     RecurrentActingModule,
@@ -57,6 +58,7 @@ __all__ = [
     "explained",
     "export_program",
     "input_names",
+    "library_module_of",
     "metadata_of",
     "module_of",
     "output_names",
@@ -209,6 +211,11 @@ def module_of(agent: Any) -> ExportedModule:
     """Returns the acting part of an agent with a model."""
     if hasattr(agent, "composition"):
         return ComposedModule(agent.composition, agent.observation_space, agent.action_space)
+    return library_module_of(agent)
+
+
+def library_module_of(agent: Any) -> ActingModule:
+    """Returns the acting part of an agent of Stable-Baselines3."""
     return acting_module(
         agent.algorithm, agent.observation_space, agent.action_space, agent.normaliser, agent.features_extractor
     )
@@ -299,7 +306,7 @@ def metadata_of(agent: Any) -> dict[str, str]:
         "algorithm": _algorithm_of(agent),
         "observation_space": json.dumps(encode_space(agent.observation_space, "observation_space")),
         "action_space": json.dumps(encode_space(agent.action_space, "action_space")),
-        **{f"version/{name}": version for name, version in versions_of_libraries().items()},
+        **{f"version/{name}": version for name, version in versions_of_libraries().items() if version is not None},
     }
 
 

@@ -39,8 +39,8 @@ import torch
 from rl_framework.agent.reinforcement.export.programs import (
     LARGEST_DIFFERENCE,
     explained,
+    library_module_of,
     metadata_of,
-    module_of,
     sampled_observations,
     without_chatter,
 )
@@ -93,7 +93,7 @@ def save_for_unity(
     require_extra("onnx", "save_for_unity", "onnx")
     import onnx
 
-    module = UnityModule(module_of(agent), channels_first, hybrid_actions)
+    module = UnityModule(library_module_of(agent), channels_first, hybrid_actions)
     with written_whole(path) as temporary:
         with explained(agent, "ONNX"), without_chatter(), torch.no_grad():
             torch.onnx.export(

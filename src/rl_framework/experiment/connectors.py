@@ -42,7 +42,11 @@ def make_connector(section: Kind, folder: Path) -> Any:
 CONNECTOR = Role(
     "connector",
     registry.connectors,
-    # An experiment sends and does not fetch; a task is an object.
-    options={"opened": ("upload_config",), "without": ("download_config", "task"), "optional": (_FOLDER,)},
+    # An experiment sends and does not fetch; tasks and runs are objects.
+    options={
+        "opened": ("upload_config",),
+        "without": ("download_config", "task", "run", "artifact", "model_uri"),
+        "optional": (_FOLDER,),
+    },
     check=_check,
 )

@@ -105,6 +105,9 @@ def test_a_run_leaves_everything_in_its_folder(finished: Run) -> None:
     files = {str(path.relative_to(finished.folder)) for path in finished.folder.rglob("*") if path.is_file()}
     (events,) = {name for name in files if name.startswith("tensorboard/")}
     assert files - {events} == {
+        "videos/agent_000000128.components.json",
+        "videos/agent_000000256.components.json",
+        "videos/final.components.json",
         "agent.zip",
         "checkpoints/best_model.zip",
         "checkpoints/checkpoint_000000000192.zip",

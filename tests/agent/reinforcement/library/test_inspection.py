@@ -105,7 +105,11 @@ def test_other_agents_have_what_they_have() -> None:
     assert cloned.estimate_value(np.zeros((2, 4), np.float32)) is None  # nobody taught it what to expect
     adversarial = ImitationAgent(
         "gail",
-        {"gen_algo": {"algorithm_class": "ppo", "algorithm_parameters": ON_POLICY}, "demo_batch_size": 32},
+        {
+            "gen_algo": {"algorithm_class": "ppo", "algorithm_parameters": ON_POLICY},
+            "demo_batch_size": 32,
+            "allow_variable_horizon": True,
+        },
     )
     adversarial.train(
         episode_sequence=demonstrations(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -18,8 +19,8 @@ def import_d3rlpy(needed_for: str) -> Any:
     """Returns d3rlpy.
 
     Its import configures structlog for the whole process and, on a machine with a GPU, the precision of all matrix
-    products; both are put back. What it prints where shimmy is installed goes nowhere, so that standard output stays
-    the user's.
+    products; both are put back. What it prints and warns of where shimmy is installed (that there is no display) goes
+    nowhere, so that standard output stays the user's.
 
     Args:
         needed_for: What the user asked for, for the error.
@@ -36,7 +37,8 @@ def import_d3rlpy(needed_for: str) -> Any:
     was_configured, configuration = structlog.is_configured(), structlog.get_config()
     precision = torch.get_float32_matmul_precision()
     compiled_autograd = torch.cuda.is_available() and torch._dynamo.config.compiled_autograd
-    with redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         import d3rlpy
 
     if was_configured:

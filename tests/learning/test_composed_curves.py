@@ -40,7 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     # With rewards as they are, the value's gradients leave the policy little of the limit to the norm of both.
     "LunarLander-v3": {
-        "steps": 300_000,
+        "steps": 600_000,
         "n": 16,
         "scores": (-200.0, 250.0),
         "parameters": {

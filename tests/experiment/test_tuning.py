@@ -15,7 +15,7 @@ import rl_framework
 from rl_framework.errors import ArgumentError, TuningError
 from rl_framework.experiment import Experiment, Run, Tuning, load_config, tune
 from rl_framework.experiment.tuning.result import Confirmation, TrialRecord, TuningResult
-from rl_framework.training import Callback, Evaluated, Training
+from rl_framework.training import Callback, Evaluated, Training, TrainingStarted
 
 pytest.importorskip("optuna")
 
@@ -190,6 +190,28 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on() -> None:
     assert "Traceback" in (result.folder / f"trial-{failed.number:04d}" / "error.log").read_text()
     assert result.best_parameters == {RATE: 1e-3}
     assert "not confirmed on fresh seeds" in result.words()
+
+
+class _BreaksAfterTheSearch(Callback):
+    def __init__(self) -> None:
+        self.trainings = 0
+
+    def on_training_start(self, event: TrainingStarted, training: Training) -> None:
+        self.trainings += 1
+        if self.trainings > 1:
+            raise RuntimeError("the simulator is gone")
+
+
+def test_a_confirmation_that_fails_is_told_and_the_search_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
+    result = tune(small(trials=1, confirm={"seeds": 2}), callbacks=[_BreaksAfterTheSearch()])
+    assert result.counts() == {"complete": 1}
+    assert result.best is not None
+    (confirmation,) = result.confirmations
+    assert confirmation.reason is not None
+    assert "the simulator is gone" in confirmation.reason
+    assert confirmation.value is None
+    assert "could not be confirmed" in caplog.text
+    assert "the simulator is gone" in result.words()
 
 
 def test_if_every_trial_fails_so_does_the_search() -> None:

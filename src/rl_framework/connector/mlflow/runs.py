@@ -68,13 +68,15 @@ class RunWriter:
         return self._ids[token]
 
     def _experiment_id(self, client: Any, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             try:
                 return str(client.create_experiment(name, self._service.artifact_location(name)))
-            except Exception:
-                experiment = client.get_experiment_by_name(name)  # another process was quicker
-                if experiment is None:
+            except MlflowException:
+                experiment = client.get_experiment_by_name(name)
+                if experiment is None:  # not that another process was quicker
                     raise
         return str(experiment.experiment_id)
 

@@ -59,6 +59,11 @@ class Service:
         return [item.data["n"] for item in self.items]
 
 
+def _down() -> Service:
+    """Fails however often it is tried: letting go of a delivery makes it try once more."""
+    return Service(*[ConnectionError("down")] * 10_000)
+
+
 def _put(delivery: Delivery, n: int) -> None:
     for number in range(n):
         delivery.put("number", {"n": number})
@@ -159,7 +164,7 @@ def test_draining_does_not_wait_for_the_back_off() -> None:
 
 
 def test_a_dead_service_costs_a_bounded_wait_and_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    service = Service(*[ConnectionError("down")] * 10_000)
+    service = _down()
     delivery = Delivery("the service", service, "spool", retry=SOON)
     _put(delivery, 3)
     assert delivery.close(0.05) == 3
@@ -245,7 +250,7 @@ def test_a_mistake_in_what_judges_failures_hangs_nobody(caplog: pytest.LogCaptur
 
 
 def test_what_others_delivered_is_known_and_a_spool_in_use_is_left_alone() -> None:
-    service = Service(*[ConnectionError("down")] * 10_000)
+    service = _down()
     delivery = Delivery("the service", service, "spool", retry=SOON)
     _put(delivery, 2)
     assert (delivery.close(0.01), delivery.n_left, delivery.is_in_use) == (2, 2, False)
@@ -335,7 +340,7 @@ def test_where_links_cannot_be_made_files_are_copied(monkeypatch: pytest.MonkeyP
 
 def test_names_in_a_spool_lead_nowhere_else() -> None:
     Path("out").write_text("mine")
-    delivery = Delivery("the service", Service(ConnectionError()), "spool", retry=NEVER)
+    delivery = Delivery("the service", _down(), "spool", retry=NEVER)
     delivery.put("file", {"n": 0}, "out")
     delivery.close(0.0)
     line = json.loads(Path("spool/items.jsonl").read_text())
@@ -391,7 +396,7 @@ def test_sigkill_loses_nothing_and_sync_delivers_the_rest() -> None:
 
 
 def test_a_line_that_was_cut_is_left_out() -> None:
-    delivery = Delivery("the service", Service(ConnectionError()), "spool", retry=NEVER)
+    delivery = Delivery("the service", _down(), "spool", retry=NEVER)
     _put(delivery, 2)
     delivery.close(0.0)
     with Path("spool/items.jsonl").open("a") as file:

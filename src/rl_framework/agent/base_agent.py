@@ -17,7 +17,7 @@ from rl_framework.agent.record import versions_of_libraries
 from rl_framework.agent.saved_wrappers import read_wrappers, wrapper_members
 from rl_framework.bundle import Bundle, read_bundle, write_bundle
 from rl_framework.environment import BatchedEnvironment
-from rl_framework.environment.action_masks import mask_width
+from rl_framework.environment.batched.action_masks import mask_width
 from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
 from rl_framework.environment.wrappers import wrap_environment
 from rl_framework.errors import ArgumentError, BundleError, SpaceMismatchError, UnsavableError

@@ -16,8 +16,8 @@ from rl_framework.cli.trained import Trained
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.acting import act_for_episodes, check_episode_count
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, RecordingError
-from rl_framework.report.encoding import encode_video
-from rl_framework.report.headless import explain, without_screen
+from rl_framework.report.recording.encoding import encode_video
+from rl_framework.report.recording.headless import explain, without_screen
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
 
 __all__ = ["Acted", "act"]

@@ -109,7 +109,7 @@ def _core_works() -> dict[str, Any]:
 
 
 def _ffmpeg() -> str | None:
-    from rl_framework.report.ffmpeg import find_ffmpeg
+    from rl_framework.report.recording.ffmpeg import find_ffmpeg
 
     for asked in (None, "system"):
         try:

@@ -14,7 +14,7 @@ import numpy as np
 from rl_framework import registry
 from rl_framework.connector.base import Connector
 from rl_framework.errors import MissingExtraError, RecordingError, require_extra
-from rl_framework.report.ffmpeg import make_preview
+from rl_framework.report.recording.ffmpeg import make_preview
 
 __all__ = ["TensorBoardConnector"]
 

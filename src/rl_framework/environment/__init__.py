@@ -4,7 +4,7 @@ import gymnasium
 
 from rl_framework import registry
 from rl_framework.environment.adapter import EnvironmentAdapter, MultiSlotAdapter
-from rl_framework.environment.batch import BatchedEnvironment, SlotStep
+from rl_framework.environment.batched.batch import BatchedEnvironment, SlotStep
 from rl_framework.environment.door import open_environments
 from rl_framework.environment.known_packages import environment_ids, known_environments, standard_wrappers
 from rl_framework.environment.wrappers import wrap_environment

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_framework.environment.batch import BatchedEnvironment, SlotStep
+from rl_framework.environment.batched.batch import BatchedEnvironment, SlotStep
 from rl_framework.errors import ArgumentError, RLFrameworkError
 
 __all__ = ["ActedStep", "Policy", "act_for_episodes", "check_episode_count", "choose_actions"]

@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_framework.environment.action_masks import mask_width
-from rl_framework.environment.batch import BatchedEnvironment, SlotStep, copy_info
+from rl_framework.environment.batched.action_masks import mask_width
+from rl_framework.environment.batched.batch import BatchedEnvironment, SlotStep, copy_info
 from rl_framework.errors import ArgumentError, RLFrameworkError, SpaceMismatchError
 
 __all__ = ["AdaptedEnvironment", "AdaptedSlots", "EnvironmentAdapter", "MultiSlotAdapter"]

@@ -18,8 +18,10 @@ from gymnasium.vector import VectorEnv
 
 from rl_framework import registry
 from rl_framework.environment.adapter import AdaptedSlots, MultiSlotAdapter
-from rl_framework.environment.batch import BatchedEnvironment
-from rl_framework.environment.in_process import InProcessEnvironments, check_instance_count, record_raw_return
+from rl_framework.environment.batched.batch import BatchedEnvironment
+from rl_framework.environment.batched.in_process import InProcessEnvironments, check_instance_count, record_raw_return
+from rl_framework.environment.batched.vector import VectorEnvironments
+from rl_framework.environment.batched.workers import Workers
 from rl_framework.environment.known_packages import register_package_of
 from rl_framework.environment.making import (
     Made,
@@ -32,8 +34,6 @@ from rl_framework.environment.making import (
     make_wrapped,
 )
 from rl_framework.environment.replay import ReplayableEnvironment
-from rl_framework.environment.vector import VectorEnvironments
-from rl_framework.environment.workers import Workers
 from rl_framework.environment.wrappers import WrapperSpecification, check_wrappers, wrap_environment
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, SpaceMismatchError
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
-from rl_framework.environment.batch import BatchedEnvironment, SlotStep
+from rl_framework.environment.batched.batch import BatchedEnvironment, SlotStep
 from rl_framework.environment.replay import OpenEpisode, Replayed
 
 __all__ = ["PreprocessedEnvironments", "Preprocessing"]

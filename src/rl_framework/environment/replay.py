@@ -19,7 +19,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rl_framework.environment.step_metrics import numbers_of
+from rl_framework.environment.batched.step_metrics import numbers_of
 
 __all__ = ["OpenEpisode", "ReplayableEnvironment", "Replayed"]
 
@@ -59,7 +59,7 @@ class Replayed:
         info: The last one.
         rewards: Of each step.
         problem: Why it did not come to where it was, or None.
-        step_metrics: What each step told; see `rl_framework.environment.step_metrics`.
+        step_metrics: What each step told; see `rl_framework.environment.batched.step_metrics`.
     """
 
     observation: Any

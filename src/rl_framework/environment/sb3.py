@@ -12,9 +12,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from rl_framework.environment.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep
-from rl_framework.environment.in_process import is_wrapped
-from rl_framework.environment.workers import Workers
+from rl_framework.environment.batched.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep
+from rl_framework.environment.batched.in_process import is_wrapped
+from rl_framework.environment.batched.workers import Workers
 from rl_framework.errors import ArgumentError, NotTrainedError
 
 __all__ = ["ExportedVecEnv", "SpacesOnlyVecEnv", "VecEnvSlots", "export_to_vec_env"]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from rl_framework import registry
 from rl_framework.environment.acting import check_episode_count
-from rl_framework.environment.batch import RAW_RETURN_KEY, copy_info
+from rl_framework.environment.batched.batch import RAW_RETURN_KEY, copy_info
+from rl_framework.environment.batched.in_process import InProcessEnvironments
 from rl_framework.environment.door import environment_id_of, open_environments
-from rl_framework.environment.in_process import InProcessEnvironments
 from rl_framework.environment.wrappers import WrapperSpecification
 from rl_framework.episode.checks import check_episode, check_spaces
 from rl_framework.episode.episode import Episode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rl_framework.report import Overlay
-from rl_framework.report.video import check_filmable
+from rl_framework.report.recording.video import check_filmable
 from rl_framework.training import Callback, Training, TrainingEnded, TrainingStarted
 
 __all__ = ["Ending", "FilmCheck"]

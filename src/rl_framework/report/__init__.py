@@ -1,13 +1,13 @@
 """Pictures, videos and pages of agents and of their training."""
 
-from rl_framework.report.encoding import encode_video
 from rl_framework.report.inline_video import InlineVideo, show_video
 from rl_framework.report.live_curve import LiveCurve
-from rl_framework.report.overlay import Overlay
 from rl_framework.report.page import write_report
 from rl_framework.report.periodic_video import PeriodicVideo
 from rl_framework.report.plots import plot_learning_curve
-from rl_framework.report.video import record_video
+from rl_framework.report.recording.encoding import encode_video
+from rl_framework.report.recording.overlay import Overlay
+from rl_framework.report.recording.video import record_video
 
 __all__ = [
     "InlineVideo",

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rl_framework.errors import ArgumentError
-from rl_framework.report.encoding import check_video_arguments
-from rl_framework.report.overlay import Overlay
-from rl_framework.report.video import check_filmable, record_video
+from rl_framework.report.recording.encoding import check_video_arguments
+from rl_framework.report.recording.overlay import Overlay
+from rl_framework.report.recording.video import check_filmable, record_video
 from rl_framework.seeding import derive_seed
 from rl_framework.training import Callback, Training, TrainingStarted, VideoRecorded
 

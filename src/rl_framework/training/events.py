@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rl_framework.environment.step_metrics import EPISODE_METRICS_KEY
+from rl_framework.environment.batched.step_metrics import EPISODE_METRICS_KEY
 from rl_framework.evaluation.result import EvaluationResult
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rl_framework.environment.adapter import MultiSlotAdapter
-from rl_framework.environment.batch import SlotStep
+from rl_framework.environment.batched.batch import SlotStep
 from rl_framework.environment.pettingzoo.seats import ChangingAgents
 from rl_framework.environment.pettingzoo.world import PettingZooWorld
 from rl_framework.environment.world.groups import TEAM_KEY

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rl_framework.environment.batch import SlotStep
+from rl_framework.environment.batched.batch import SlotStep
 from rl_framework.environment.pettingzoo.moments import Moment, Outcome, moments_of
 from rl_framework.environment.pettingzoo.seats import ChangingAgents, Seats, has_mask
 from rl_framework.environment.world.groups import AGENT_KEY, TEAM_KEY

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl_framework.environment.batch import BatchedEnvironment, SlotStep
+from rl_framework.environment.batched.batch import BatchedEnvironment, SlotStep
 from rl_framework.environment.tensor.vector_env import TensorVectorEnv
 from rl_framework.errors import NonFiniteError
 

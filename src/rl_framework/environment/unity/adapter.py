@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self, cast
 
 from rl_framework.environment.adapter import MultiSlotAdapter
-from rl_framework.environment.batch import SlotStep
+from rl_framework.environment.batched.batch import SlotStep
 from rl_framework.environment.unity.options import make_options
 from rl_framework.environment.world.groups import Group
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, RLFrameworkError

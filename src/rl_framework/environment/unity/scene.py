@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
-from rl_framework.environment.batch import SlotStep
+from rl_framework.environment.batched.batch import SlotStep
 from rl_framework.environment.unity.connection import UnityConnection
 from rl_framework.environment.unity.options import UnityOptions
 from rl_framework.environment.unity.slots import BehaviorSlots

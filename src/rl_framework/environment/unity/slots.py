@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rl_framework.environment.batch import SlotStep
+from rl_framework.environment.batched.batch import SlotStep
 from rl_framework.environment.unity.spaces import BehaviorSpaces
 from rl_framework.errors import ArgumentError, RLFrameworkError
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import gymnasium
 
-from rl_framework.environment.batch import SlotStep
+from rl_framework.environment.batched.batch import SlotStep
 
 __all__ = ["AGENT_KEY", "TEAM_KEY", "Group", "GroupedWorld", "group_of"]
 

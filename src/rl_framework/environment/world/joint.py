@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from rl_framework.environment.adapter import AdaptedSlots, MultiSlotAdapter
-from rl_framework.environment.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep
+from rl_framework.environment.batched.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep
 from rl_framework.environment.world.groups import AGENT_KEY, TEAM_KEY, Group, GroupedWorld
 from rl_framework.errors import ArgumentError, SpaceMismatchError
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from rl_framework.environment.adapter import EnvironmentAdapter
+from rl_framework.environment.batched.in_process import check_instance_count
 from rl_framework.environment.door import can_be_made_afresh, check_all_different, check_environment_count
-from rl_framework.environment.in_process import check_instance_count
 from rl_framework.environment.making import adapter_class_for, check_factory, closed_on_failure
 from rl_framework.environment.world.groups import GroupedWorld
 from rl_framework.environment.world.joint import JointEnvironment

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.adapter import AdaptedSlots
-from rl_framework.environment.in_process import InProcessEnvironments
+from rl_framework.environment.batched.in_process import InProcessEnvironments
 from rl_framework.errors import ArgumentError
 
 __all__ = ["Actor", "actor_for", "generator_owners_of"]

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from rl_framework.agent.network import FeaturesExtractor
 from rl_framework.agent.reinforcement.library.normaliser import Normaliser
-from rl_framework.environment.action_masks import mask_width
+from rl_framework.environment.batched.action_masks import mask_width
 from rl_framework.errors import ArgumentError, UnsupportedSpaceError
 
 __all__ = ["ActingModule", "ExportedModule", "MaskableActingModule", "RecurrentActingModule", "acting_module"]

@@ -12,8 +12,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from rl_framework.agent.reinforcement.library.state.training_state import PendingState
+from rl_framework.environment.batched.step_metrics import EPISODE_METRICS_KEY, StepMetrics
 from rl_framework.environment.sb3 import ExportedVecEnv
-from rl_framework.environment.step_metrics import EPISODE_METRICS_KEY, StepMetrics
 from rl_framework.errors import ArgumentError, NonFiniteError, RLFrameworkError
 from rl_framework.training import ActionDistribution, EpisodeEnded, RolloutEnded, Training, Updated
 

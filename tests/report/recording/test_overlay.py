@@ -9,10 +9,10 @@ import pytest
 from rl_framework.errors import ArgumentError, MissingExtraError, RecordingError
 from rl_framework.report import Overlay, record_video
 from rl_framework.report.components import Component, Moment
-from rl_framework.report.overlay import OverlayPainter
+from rl_framework.report.recording.overlay import OverlayPainter
 
 pytest.importorskip("PIL.Image")
-from rl_framework.report.glyphs import Glyphs
+from rl_framework.report.recording.glyphs import Glyphs
 
 OBSERVATION = {"camera": np.array([[1, 2], [3, 4]]), "speed": np.array([0.25, -7.5])}
 INFO = {"x_position": 1.5, "nested": {"deep": [10, 20]}, "name": "left", "with space": 3, "episode": {"r": 1.0}}
@@ -276,7 +276,7 @@ def filmed(monkeypatch, tmp_path, agent, **arguments):
         frames.extend(given)
         return path
 
-    monkeypatch.setattr("rl_framework.report.video.encode_video", keep)
+    monkeypatch.setattr("rl_framework.report.recording.video.encode_video", keep)
     record_video(agent, Counting, tmp_path / "video.gif", **arguments)
     return frames
 

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import NormalizeReward
 
-from rl_framework.environment.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep, copy_info
+from rl_framework.environment.batched.batch import RAW_RETURN_KEY, BatchedEnvironment, SlotStep, copy_info
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, SpaceMismatchError
 
 __all__ = ["InProcessEnvironments", "RawReturn", "check_instance_count", "is_wrapped", "record_raw_return"]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rl_framework.environment.batch import BatchedEnvironment, SlotStep
+from rl_framework.environment.batched.batch import BatchedEnvironment, SlotStep
 from rl_framework.errors import RecordingError
 from rl_framework.report.component_series import ComponentSeries
 from rl_framework.report.components import Moment
-from rl_framework.report.overlay import Overlay, OverlayPainter
+from rl_framework.report.recording.overlay import Overlay, OverlayPainter
 
 __all__ = ["Tiles"]
 

@@ -14,16 +14,16 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 
 from rl_framework import registry
-from rl_framework.environment.batch import BatchedEnvironment
+from rl_framework.environment.batched.batch import BatchedEnvironment
 from rl_framework.environment.door import can_be_made_afresh, environment_id_of, open_environments
 from rl_framework.errors import ArgumentError, EnvironmentSourceError, RecordingError, shorten
 from rl_framework.evaluation import Policy
 from rl_framework.evaluation.evaluate import choose_actions
 from rl_framework.progress import progress_bar
-from rl_framework.report.encoding import check_video_arguments, encode_video
-from rl_framework.report.headless import explain, without_screen
-from rl_framework.report.overlay import Overlay
-from rl_framework.report.tiles import Tiles
+from rl_framework.report.recording.encoding import check_video_arguments, encode_video
+from rl_framework.report.recording.headless import explain, without_screen
+from rl_framework.report.recording.overlay import Overlay
+from rl_framework.report.recording.tiles import Tiles
 from rl_framework.seeding import check_seed, isolated_random_state
 
 __all__ = ["check_filmable", "record_video"]

@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
-from rl_framework.environment.batch import BatchedEnvironment, SlotStep
-from rl_framework.environment.workers import INFO_KEY, Workers
+from rl_framework.environment.batched.batch import BatchedEnvironment, SlotStep
+from rl_framework.environment.batched.workers import INFO_KEY, Workers
 from rl_framework.errors import EnvironmentSourceError
 
 __all__ = ["VectorEnvironments", "autoreset_mode", "split_infos"]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_framework.errors import ArgumentError, NotTrainedError, RecordingError, RLFrameworkError, require_extra
-from rl_framework.report.ffmpeg import Encoder, find_ffmpeg
+from rl_framework.report.recording.ffmpeg import Encoder, find_ffmpeg
 from rl_framework.whole_file import written_whole
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rl_framework.errors import ArgumentError, MissingExtraError, RecordingError
-from rl_framework.report.encoding import encode_video
+from rl_framework.report.recording.encoding import encode_video
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 Image = pytest.importorskip("PIL.Image")

@@ -20,7 +20,7 @@ from gymnasium.wrappers.vector import NormalizeObservation, RecordEpisodeStatist
 from tests.environment.toys import Counter, DictWorld
 
 from rl_framework.environment import BatchedEnvironment, open_environments
-from rl_framework.environment.vector import autoreset_mode, split_infos
+from rl_framework.environment.batched.vector import autoreset_mode, split_infos
 from rl_framework.errors import EnvironmentSourceError, SpaceMismatchError
 
 Transition = tuple[Any, int, float, bool, bool, Any]
@@ -417,7 +417,7 @@ def test_closing_returns_when_an_environment_does_not(monkeypatch: pytest.Monkey
     batch.step_slots(np.zeros(2, np.int64))
     batch.environment.step_async(np.zeros(2, np.int64))
     processes = _processes(batch)
-    monkeypatch.setattr("rl_framework.environment.workers._GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("rl_framework.environment.batched.workers._GRACE_SECONDS", 0.1)
     batch.close()
     assert not any(process.is_alive() for process in processes)
 

@@ -16,12 +16,12 @@ import pytest
 
 from rl_framework.errors import ArgumentError, RecordingError
 from rl_framework.report import record_video
-from rl_framework.report.headless import explain, without_screen
+from rl_framework.report.recording.headless import explain, without_screen
 from rl_framework.training.metrics import read_histograms
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
-DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "recording.md"
+DOCUMENTATION = Path(__file__).resolve().parents[3] / "docs" / "recording.md"
 
 
 class Coloured(gymnasium.Env):
@@ -67,7 +67,9 @@ def film(monkeypatch, tmp_path):
 
     def frames_of(environment, agent=None, **arguments):
         frames = []
-        monkeypatch.setattr("rl_framework.report.video.encode_video", lambda given, *_, **__: frames.extend(given))
+        monkeypatch.setattr(
+            "rl_framework.report.recording.video.encode_video", lambda given, *_, **__: frames.extend(given)
+        )
         record_video(agent or Still(), environment, tmp_path / "video.mp4", **arguments)
         return frames
 
@@ -208,7 +210,7 @@ def no_screen(monkeypatch):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there is always a screen")
 def test_without_a_screen_the_drivers_are_chosen_for_the_time_of_the_recording(no_screen, monkeypatch):
-    monkeypatch.setattr("rl_framework.report.headless._opengl_without_screen", lambda: "egl")
+    monkeypatch.setattr("rl_framework.report.recording.headless._opengl_without_screen", lambda: "egl")
     before = dict(os.environ)
     with without_screen():
         chosen = {name: value for name, value in os.environ.items() if name not in before}

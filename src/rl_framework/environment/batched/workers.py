@@ -17,8 +17,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import AsyncState
 
 from rl_framework.environment.adapter import MultiSlotAdapter
-from rl_framework.environment.batch import copy_info
-from rl_framework.environment.in_process import is_wrapped, record_raw_return
+from rl_framework.environment.batched.batch import copy_info
+from rl_framework.environment.batched.in_process import is_wrapped, record_raw_return
 from rl_framework.environment.replay import ReplayableEnvironment
 from rl_framework.errors import ArgumentError, EnvironmentSourceError
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rl_framework.errors import ArgumentError
 from rl_framework.report.components import Component, Moment, numbers_in
-from rl_framework.report.glyphs import Glyphs
+from rl_framework.report.recording.glyphs import Glyphs
 
 __all__ = ["Overlay", "OverlayPainter"]
 

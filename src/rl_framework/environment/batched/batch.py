@@ -22,8 +22,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 from numpy.typing import NDArray
 
+from rl_framework.environment.batched.step_metrics import EPISODE_METRICS_KEY, StepMetrics
 from rl_framework.environment.replay import OpenEpisode, Replayed
-from rl_framework.environment.step_metrics import EPISODE_METRICS_KEY, StepMetrics
 from rl_framework.errors import ArgumentError, NonFiniteError, shorten
 
 __all__ = ["RAW_RETURN_KEY", "BatchedEnvironment", "SlotStep", "copy_info"]

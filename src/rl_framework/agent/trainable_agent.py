@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import gymnasium
+
 from rl_framework.agent.base_agent import Agent
 from rl_framework.agent.interruption import Interruption
 from rl_framework.agent.record import run_record, versions_of_libraries
@@ -20,7 +22,7 @@ from rl_framework.bundle import Bundle, open_checkpoint, write_bundle
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.door import VECTORIZATIONS, can_be_made_afresh, environment_id_of, open_environments
 from rl_framework.environment.wrappers import check_wrappers
-from rl_framework.errors import ArgumentError, SeedConflictError
+from rl_framework.errors import ArgumentError, NotTrainedError, SeedConflictError
 from rl_framework.progress import in_notebook
 from rl_framework.secrecy import redact_values
 from rl_framework.seeding import derive_seed, fresh_seed
@@ -45,6 +47,22 @@ class TrainableAgent(Agent, Generic[Batch]):
 
     _has_met_environments = False
     _batch: Batch | None = None
+    _spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None = None
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """Space of one observation, as the environment gives it."""
+        return self._require_spaces()[0]
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """Space of one action."""
+        return self._require_spaces()[1]
+
+    def _require_spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+        if self._spaces is None:
+            raise NotTrainedError("an action, an evaluation or a space")
+        return self._spaces
 
     # What a subclass implements
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.utils import set_random_seed
@@ -57,7 +56,6 @@ class ImitationAgent(ILAgent):
         self._learner = self._new_learner()
         self.seed: int | None = None
         self.environment_id: str | None = None
-        self._spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None = None
         self._threads: int | None = None
         self._pending: dict[str, Any] | None = None
 
@@ -86,21 +84,6 @@ class ImitationAgent(ILAgent):
         if self._learner.algorithm is None:
             raise NotTrainedError("the wrapped algorithm")
         return self._learner.algorithm
-
-    @property
-    def observation_space(self) -> gymnasium.Space[Any]:
-        """Space of one observation, as the environment gives it."""
-        return self._require_spaces()[0]
-
-    @property
-    def action_space(self) -> gymnasium.Space[Any]:
-        """Space of one action."""
-        return self._require_spaces()[1]
-
-    def _require_spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
-        if self._spaces is None:
-            raise NotTrainedError("an action, an evaluation or a space")
-        return self._spaces
 
     @property
     def num_timesteps(self) -> int:

@@ -96,7 +96,6 @@ class ComposedAgent(ProgramExports, RLAgent):
         self.seed: int | None = None
         self.environment_id: str | None = None
         self._composition: Composition | None = None
-        self._spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None = None
         self._timesteps = 0
         self._n_updates = 0
         self._reported_at = 0
@@ -123,20 +122,6 @@ class ComposedAgent(ProgramExports, RLAgent):
         if self._composition is None:
             raise NotTrainedError("an action, an evaluation or the networks")
         return self._composition
-
-    @property
-    def observation_space(self) -> gymnasium.Space[Any]:
-        """Space of one observation."""
-        if self._spaces is None:
-            raise NotTrainedError("an action, an evaluation or a space")
-        return self._spaces[0]
-
-    @property
-    def action_space(self) -> gymnasium.Space[Any]:
-        """Space of one action."""
-        if self._spaces is None:
-            raise NotTrainedError("an action, an evaluation or a space")
-        return self._spaces[1]
 
     @property
     def num_timesteps(self) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
-import gymnasium
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -103,7 +102,6 @@ class StableBaselinesAgent(Exports, Inspection, RLAgent):
         self.seed: int | None = None
         self.environment_id: str | None = None
         self._algorithm: BaseAlgorithm | None = None
-        self._spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None = None
         self._vec_env: VecEnv | None = None
         self._vec_normalize: VecNormalize | None = None
         self._pending: PendingState | None = None
@@ -122,20 +120,6 @@ class StableBaselinesAgent(Exports, Inspection, RLAgent):
         if self._algorithm is None:
             raise NotTrainedError("the wrapped algorithm")
         return self._algorithm
-
-    @property
-    def observation_space(self) -> gymnasium.Space[Any]:
-        """Space of one observation, as the environment gives it."""
-        if self._spaces is None:
-            raise NotTrainedError("an action, an evaluation or a space")
-        return self._spaces[0]
-
-    @property
-    def action_space(self) -> gymnasium.Space[Any]:
-        """Space of one action."""
-        if self._spaces is None:
-            raise NotTrainedError("an action, an evaluation or a space")
-        return self._spaces[1]
 
     @property
     def num_timesteps(self) -> int:

@@ -191,7 +191,7 @@ def test_upload_and_download_give_the_same_agent(clearml_server: ClearMLServer) 
     assert task["id"] in page
     assert task["status"] == "completed"
     artifacts = {entry["key"]: entry for entry in task["execution"]["artifacts"]}
-    assert set(artifacts) == {"agent", "record", "results"}
+    assert set(artifacts) == {"agent", "record", "results", "system"}
     assert len(json.loads(clearml_server.file_at(artifacts["results"]["uri"]))["returns"]) == 2
     (video,) = clearml_server.events_of(task["id"], "training_debug_image")
     assert b"ftyp" in clearml_server.file_at(video["url"])[:16]

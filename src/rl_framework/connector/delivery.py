@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 _PATIENCE_AT_EXIT = 5.0
 """Seconds for which the interpreter's exit waits for what has not been delivered."""
 
-_PATIENCE_WITH_THREAD = 1.0
-"""Seconds for which a thread is waited for that may be in the middle of a call to the service."""
+_PATIENCE_WITH_CALL = 1.0
+"""Seconds for which a thread is waited for that is in the middle of a call to the service."""
 
 Deliver = Callable[[Item], object]
 
@@ -84,6 +84,7 @@ class Delivery:
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._is_calling = False
         self._halted: str | None = None
         self._n_drains = 0
         self._n_reported = 0
@@ -197,13 +198,16 @@ class Delivery:
             Whether that was possible: not if the service still keeps the thread waiting. Nothing is lost then; what the
             thread delivers counts, and the spool is free when the process ends or this is called again.
         """
+        end = time.monotonic() + _PATIENCE_WITH_CALL
         with self._condition:
             self._closed = True
-            thread = self._thread
             self._condition.notify_all()
-        if thread is not None:
-            thread.join(_PATIENCE_WITH_THREAD)
-        with self._condition:
+            # Between its calls the thread notices, however slow this machine is; unless somebody puts something.
+            while self._thread is not None and self._closed:
+                left = end - time.monotonic() if self._is_calling else None
+                if left is not None and left <= 0:
+                    break
+                self._condition.wait(left)
             if self._thread is None:
                 self._spool.close()
             return self._thread is None
@@ -223,9 +227,9 @@ class Delivery:
             self._work()
         except Exception as error:  # noqa: BLE001 (a thread has nobody to raise to)
             reason = describe_error(error)
+            logger.error("the delivery to %s failed: %s. What is for it is kept in %s", self.name, reason, self.spool)
             with self._condition:
                 self._halted = f"the delivery itself failed: {reason}"
-            logger.error("the delivery to %s failed: %s. What is for it is kept in %s", self.name, reason, self.spool)
         finally:
             with self._condition:
                 self._leave()
@@ -234,6 +238,7 @@ class Delivery:
         condition = self._condition
         while True:
             with condition:
+                self._is_calling = False
                 item = self._spool.next()
                 while item is None and not self._closed:
                     condition.notify_all()
@@ -243,6 +248,7 @@ class Delivery:
                     self._leave()  # under the same lock, so that what is put next starts another thread
                     return
                 self._spool.begin(item)
+                self._is_calling = True
                 n_drains = self._n_drains
             try:
                 self._deliver(item)
@@ -251,13 +257,14 @@ class Delivery:
                     return
             else:
                 with condition:
+                    self._is_calling = False
                     self._spool.delivered(item)
                     self._arrived()
                     condition.notify_all()
 
     def _leave(self) -> None:
         if self._thread is threading.current_thread():
-            self._thread = None
+            self._thread, self._is_calling = None, False
             if self._closed and not self._spool.n_left:  # `release` did not wait for this
                 self._spool.close()
         self._condition.notify_all()
@@ -284,18 +291,20 @@ class Delivery:
                 self._retry.wait_after(self._n_failures, error), None if retry_after(error) is not None else n_drains
             )
             return True
+        # While the interpreter ends, clients cannot even start their threads: that says nothing about the item.
+        goes_on = not (self._is_hopeless(error) or sys.is_finalizing() or _is_exiting)
+        # Before whoever drains goes on, and perhaps ends the process.
+        if reason not in self._reported:
+            self._reported.add(reason)
+            logger.error("%s refused %r: %s. It is kept in %s", self.name, item.kind, reason, self.spool)
         with self._condition:
-            # While the interpreter ends, clients cannot even start their threads: that says nothing about the item.
-            goes_on = not (self._is_hopeless(error) or sys.is_finalizing() or _is_exiting)
+            self._is_calling = False
             if goes_on:
                 self._spool.refuse(item, reason)
                 self._condition.notify_all()
             else:
                 self._halted = reason
                 self._leave()
-        if reason not in self._reported:
-            self._reported.add(reason)
-            logger.error("%s refused %r: %s. It is kept in %s", self.name, item.kind, reason, self.spool)
         return goes_on
 
     def _pause(self, seconds: float, n_drains: int | None) -> None:
@@ -304,6 +313,7 @@ class Delivery:
             return
         end = time.monotonic() + seconds
         with self._condition:
+            self._is_calling = False
             # Whoever drains wants to know now whether the service is back; but one attempt is enough, and a service
             # that said when to come back is not asked before.
             while not self._closed and (left := end - time.monotonic()) > 0:
@@ -337,10 +347,34 @@ def _drain_at_exit() -> None:
         delivery.report()
 
 
+_fork_lock = threading.RLock()
+_held_for_fork: list[Delivery] = []
+
+
+def _before_fork() -> None:
+    # A thread in the middle of something would leave the child a queue that is half changed, and locked for ever.
+    _fork_lock.acquire()
+    _held_for_fork[:] = list(_deliveries)
+    for delivery in _held_for_fork:
+        delivery._condition.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    for delivery in _held_for_fork:
+        delivery._condition.release()
+    _held_for_fork.clear()
+    _fork_lock.release()
+
+
 def _after_fork_in_child() -> None:
+    global _fork_lock
+    _fork_lock = threading.RLock()
+    _held_for_fork.clear()
     for delivery in list(_deliveries):
         delivery._after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 import time as clock
@@ -15,11 +14,10 @@ from rl_framework.connector.clearml.datasets import ClearMLDatasets
 from rl_framework.connector.clearml.parameters import merged, shown
 from rl_framework.connector.clearml.tracking import ClearMLTracker, named_event
 from rl_framework.connector.delivery import Item
+from rl_framework.connector.upload_files import prepare_upload
 from rl_framework.errors import ArgumentError, ConnectorError
-from rl_framework.report import record_video
 from rl_framework.retry import RetryPolicy, call_with_retries
 from rl_framework.secrecy import redact_values
-from rl_framework.whole_file import written_whole
 
 __all__ = ["ClearMLConnector"]
 
@@ -87,11 +85,12 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
     # Agents
 
     def upload(self, agent: Any, *, video_recording_environment: Any = None) -> str:
-        """Uploads the agent as the task's final model, its record, and, given an environment, results and a replay.
+        """Uploads the agent as the task's final model, its record, results, and, given an environment, a replay.
 
         Args:
             agent: The agent.
-            video_recording_environment: Where to evaluate and film; None: neither.
+            video_recording_environment: Where to film and to evaluate it; None: no film, and the evaluation takes
+                place in the environment that the agent's record names, if gymnasium knows it.
 
         Returns:
             Address of the task for people, or its id if that is not known.
@@ -123,28 +122,22 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
             self.delivery.drain(self.patience)
 
     def _prepared(self, agent: Any, folder: Path, environment: Any) -> list[tuple[str, dict[str, Any], Path | None]]:
-        config, timestep = self.upload_config, int(getattr(agent, "num_timesteps", 0))
-        bundle = folder / config.file_name
+        timestep = int(getattr(agent, "num_timesteps", 0))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            agent.save_to_file(bundle)
-            record = _written_json(folder / "record.json", agent.history())
-            model = {"name": bundle.stem, "file_name": bundle.name, "iteration": timestep}
-            items: list[tuple[str, dict[str, Any], Path | None]] = [
-                ("model", {"model": model}, bundle),
-                ("artifact", {"key": "agent", "name": bundle.name}, bundle),
-                ("artifact", {"key": "record", "name": record.name}, record),
-            ]
-            if environment is not None and config.n_eval_episodes:
-                result = agent.evaluate(evaluation_environment=environment, n_eval_episodes=config.n_eval_episodes)
-                summary = {"mean": result.mean, "std": result.std, "iqm": result.iqm, **result.to_dict()}
-                results = _written_json(folder / "results.json", summary)
-                items.append(("artifact", {"key": "results", "name": results.name}, results))
-            if environment is not None and config.video_length:
-                video = record_video(agent, environment, folder / "replay.mp4", length=config.video_length)
-                items.append(("media", {"event": named_event("video/replay", timestep, clock.time())}, video))
+            files = prepare_upload(folder, agent, self.upload_config, environment=environment).files
         except OSError as error:
             raise ConnectorError(f"the agent could not be saved in {folder}: {error}") from error
+        bundle = files.pop(self.upload_config.file_name)
+        model = {"name": bundle.stem, "file_name": bundle.name, "iteration": timestep}
+        items: list[tuple[str, dict[str, Any], Path | None]] = [
+            ("model", {"model": model}, bundle),
+            ("artifact", {"key": "agent", "name": bundle.name}, bundle),
+        ]
+        for name, path in files.items():
+            if name == "replay.mp4":
+                items.append(("media", {"event": named_event("video/replay", timestep, clock.time())}, path))
+            else:
+                items.append(("artifact", {"key": path.stem, "name": name}, path))
         return items
 
     def _deliver_now(self, kind: str, data: dict[str, Any], file: Path | None = None, note: str = "") -> None:
@@ -255,10 +248,3 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
         self.close()
         logger.info("ClearML task %s waits in queue %r: %s", task_id, queue, self.web_page)
         raise SystemExit(0)
-
-
-def _written_json(path: Path, value: Any) -> Path:
-    text = json.dumps(redact_values(value), indent=2, allow_nan=False) + "\n"
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path

@@ -17,7 +17,7 @@ from rl_framework.connector.huggingface.config import (
     HuggingFaceDownloadConfig,
     HuggingFaceUploadConfig,
 )
-from rl_framework.connector.huggingface.files import prepare_upload
+from rl_framework.connector.huggingface.files import prepare_upload_with_card
 from rl_framework.connector.kept_locally import KeptLocallyConnector
 from rl_framework.errors import ArgumentError, ConnectorError
 from rl_framework.hub import Hub, RemoteFile
@@ -173,7 +173,7 @@ class HuggingFaceConnector(KeptLocallyConnector):
         self.flush()
         folder = Path(tempfile.mkdtemp(prefix="upload-", dir=self.local.directory))
         try:
-            files = prepare_upload(
+            files = prepare_upload_with_card(
                 folder,
                 agent,
                 config,

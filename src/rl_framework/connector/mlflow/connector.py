@@ -17,8 +17,7 @@ from rl_framework.connector.mlflow.model import bundle_in, write_model
 from rl_framework.connector.mlflow.runs import Point, RunWriter, flattened
 from rl_framework.connector.mlflow.service import MLflowService
 from rl_framework.connector.remote import RemoteConnector
-from rl_framework.connector.storage import StorageUploadConfig
-from rl_framework.connector.storage.files import prepare_upload
+from rl_framework.connector.upload_files import UploadSettings, prepare_upload
 from rl_framework.errors import ArgumentError, ConnectorError, require_extra
 from rl_framework.retry import RetryPolicy, call_with_retries
 from rl_framework.secrecy import redact
@@ -99,7 +98,7 @@ class MLflowConnector(RemoteConnector):
         super().__init__(spool_directory=spool_directory, patience=patience, retry=retry)
         if not experiment_name:
             raise ArgumentError("experiment_name", experiment_name, "is empty", "Give the experiment a name.")
-        self._settings = StorageUploadConfig(".", _BUNDLE, n_eval_episodes, video_length)
+        self._settings = UploadSettings(_BUNDLE, n_eval_episodes, video_length)
         self.register_model_as, self.model_uri = register_model_as, model_uri
         self.upload_checkpoints = upload_checkpoints
         self._mlflow = MLflowService(tracking_uri)
@@ -322,8 +321,7 @@ class MLflowConnector(RemoteConnector):
 
     def _prepared(self, agent: Any, folder: Path, environment: Any) -> dict[str, Path]:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            return prepare_upload(folder, agent, self._settings, measured=folder, environment=environment)
+            return prepare_upload(folder, agent, self._settings, environment=environment).files
         except OSError as error:
             raise ConnectorError(f"the agent could not be saved in {folder}: {error}") from error
 

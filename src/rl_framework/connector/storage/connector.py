@@ -19,8 +19,8 @@ from rl_framework.connector.delivery import Item
 from rl_framework.connector.kept_locally import KeptLocallyConnector
 from rl_framework.connector.storage.any_files import StoredFiles
 from rl_framework.connector.storage.config import StorageDownloadConfig, StorageUploadConfig
-from rl_framework.connector.storage.files import MEASURED, RECORD, prepare_upload, redacted_copy
 from rl_framework.connector.storage.runs import of_this_run, run_of, superseded, surplus_checkpoints
+from rl_framework.connector.upload_files import MEASURED, RECORD, prepare_upload, redacted_copy
 from rl_framework.errors import ArgumentError, ConnectorError
 from rl_framework.retry import RetryPolicy
 from rl_framework.stores import (
@@ -251,7 +251,7 @@ class StorageConnector(StoredFiles, KeptLocallyConnector):
                 measured=self.local.directory,
                 environment=video_recording_environment,
                 evaluation=self._evaluation,
-            )
+            ).files
         except OSError as error:
             raise ConnectorError(f"what was to be uploaded could not be written to {folder}: {error}") from error
         if self._delivery is not None and self._delivery.n_left:

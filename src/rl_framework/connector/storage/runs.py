@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from rl_framework.connector.storage.files import MEASURED, RECORD
+from rl_framework.connector.upload_files import MEASURED, RECORD
 from rl_framework.stores import Manifest
 from rl_framework.whole_file import written_whole
 

@@ -21,8 +21,7 @@ import numpy as np
 
 from rl_framework.connector.delivery import Item
 from rl_framework.connector.remote import RemoteConnector
-from rl_framework.connector.storage import StorageUploadConfig
-from rl_framework.connector.storage.files import prepare_upload
+from rl_framework.connector.upload_files import UploadSettings, prepare_upload
 from rl_framework.connector.wandb.session import STEP, WandbSession
 from rl_framework.errors import ArgumentError, ConnectorError, require_extra
 from rl_framework.retry import RetryPolicy, call_with_retries
@@ -122,7 +121,7 @@ class WandbConnector(RemoteConnector):
             raise ArgumentError("run", run, "must be a wandb.Run", "Pass wandb.run after wandb.init(...).")
         self.mode, self.artifact, self.upload_checkpoints = mode, artifact, upload_checkpoints
         self._directory = None if directory is None else Path(directory)
-        self._upload_settings = StorageUploadConfig(".", _BUNDLE, n_eval_episodes, video_length)
+        self._upload_settings = UploadSettings(_BUNDLE, n_eval_episodes, video_length)
         self._is_own = run is None
         self._described: dict[str, Any] = {
             "id": secrets.token_hex(4) if run is None else run.id,
@@ -310,10 +309,7 @@ class WandbConnector(RemoteConnector):
         self.flush()
         folder = self.delivery.spool.with_name(f"{self.delivery.spool.name}-upload")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            files = prepare_upload(
-                folder, agent, self._upload_settings, measured=folder, environment=video_recording_environment
-            )
+            files = prepare_upload(folder, agent, self._upload_settings, environment=video_recording_environment).files
         except OSError as error:
             raise ConnectorError(f"the agent could not be saved in {folder}: {error}") from error
         self._is_opened = True

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 STEP = "timestep"
 _INIT_SECONDS = 30.0
+"""For W&B's server to answer."""
+_OFFLINE_INIT_SECONDS = 90.0
+"""For the service process alone, which a machine that has much to do may keep waiting."""
 _PATIENCE_WITH_SERVICE = 5.0
 _PATIENCE_WITH_LOG = 3.0
 _MOST_HANDED_OVER = 20_000
@@ -141,7 +144,8 @@ class WandbSession:
         import wandb
 
         self._directory.mkdir(parents=True, exist_ok=True)
-        wanted = {**_SETTINGS, "init_timeout": _INIT_SECONDS, "finish_timeout": max(self._patience, 1.0)}
+        patience = _INIT_SECONDS if mode == "online" else _OFFLINE_INIT_SECONDS
+        wanted = {**_SETTINGS, "init_timeout": patience, "finish_timeout": max(self._patience, 1.0)}
         known = wandb.Settings.model_fields
         settings = wandb.Settings(**{name: value for name, value in wanted.items() if name in known}, **self._settings)
         described = self._described

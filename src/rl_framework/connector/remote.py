@@ -72,6 +72,9 @@ class RemoteConnector(Connector):
         """Says what to do about a failure, without secrets."""
         return describe_error(error)
 
+    def put_buffered(self) -> None:
+        """Puts what has been gathered and is not an item yet; nothing, where everything is put at once."""
+
     # What subclasses share
 
     @property
@@ -112,6 +115,7 @@ class RemoteConnector(Connector):
 
     def flush(self) -> None:
         """Brings what has not arrived to the disk."""
+        self.put_buffered()
         if self._delivery is not None:
             self._delivery.flush()
 
@@ -132,6 +136,7 @@ class RemoteConnector(Connector):
         Raises:
             ConnectorError: Something could not be delivered. It stays in the spool.
         """
+        self.put_buffered()
         # The delivery of this process lets go of its spool, which is then one like the others.
         if self._delivery is not None and not self._delivery.release():
             raise ConnectorError(f"{self.service} has not answered yet: nothing else is sent before it has")
@@ -150,6 +155,7 @@ class RemoteConnector(Connector):
 
     def close(self) -> None:
         """Waits for the delivery, for a bounded time, and ends the use of this connector."""
+        self.put_buffered()
         if self._delivery is not None:
             self._delivery.close(self.patience)
             self._delivery.report()

@@ -114,10 +114,11 @@ class ClearMLTracker(RemoteConnector):
 
     def _put(self, kind: str, data: Mapping[str, Any], file: Path | None = None) -> None:
         self._open()
-        self._put_buffer()
+        self.put_buffered()
         self.delivery.put(kind, {"run": self._run, **data}, file)
 
-    def _put_buffer(self) -> None:
+    def put_buffered(self) -> None:
+        """Puts the numbers that were gathered, as one item."""
         if self._buffer:
             scalars, self._buffer = self._buffer, []
             self._open()
@@ -194,7 +195,7 @@ class ClearMLTracker(RemoteConnector):
             self._at_timestep[name] = (timestep, count)
             self._buffer.append((name, timestep + count, time, number))
         if len(self._buffer) >= _BUFFERED_VALUES or now - self._buffered_since > _BUFFERED_SECONDS:
-            self._put_buffer()
+            self.put_buffered()
 
     def _warn_of_nan(self, name: str, value: float, timestep: int) -> None:
         if not self._has_warned_of_nan:
@@ -229,21 +230,6 @@ class ClearMLTracker(RemoteConnector):
 
     def discard_after(self, timestep: int) -> None:
         """Does nothing: what is reported again takes the place of what was reported before."""
-
-    def flush(self) -> None:
-        """Brings what has not arrived to the disk."""
-        self._put_buffer()
-        super().flush()
-
-    def close(self) -> None:
-        """Waits for the delivery, for a bounded time, and ends the use of this connector."""
-        self._put_buffer()
-        super().close()
-
-    def sync(self) -> int:
-        """Delivers what is left of this and earlier processes; see `RemoteConnector.sync`."""
-        self._put_buffer()
-        return super().sync()
 
     def run_id(self) -> str | None:
         """Returns the mark by which this connector finds the task that it made."""

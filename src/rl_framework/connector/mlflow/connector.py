@@ -166,11 +166,12 @@ class MLflowConnector(RemoteConnector):
             writer.add_file(run_id, item.file, data["name"])
 
     def _put(self, kind: str, data: Mapping[str, Any], file: Path | None = None) -> None:
-        self._put_buffer()
+        self.put_buffered()
         self._open()
         self.delivery.put(kind, {"run": self._run, "session": self._session, **data}, file)
 
-    def _put_buffer(self) -> None:
+    def put_buffered(self) -> None:
+        """Puts the numbers that were gathered, as one item."""
         if self._buffer:
             points, self._buffer = self._buffer, []
             self._open()
@@ -193,7 +194,7 @@ class MLflowConnector(RemoteConnector):
         what = event.record.get("algorithm") or event.record.get("agent")
         where = event.record.get("environment")
         self._open(f"{what} on {where}" if what and where else None)
-        self._put_buffer()
+        self.put_buffered()
         self._is_training = True
         self._session = {"at": int(clock.time() * 1000), "after": event.timestep if event.resumed else None}
         self._newest.clear()
@@ -226,7 +227,7 @@ class MLflowConnector(RemoteConnector):
             self._at_step[name] = timestep, [*before, number]
             self._buffer.append(Point(name, number, milliseconds, timestep, before.count(number)))
         if len(self._buffer) >= _BUFFERED_POINTS or now - self._buffered_since > _BUFFERED_SECONDS:
-            self._put_buffer()
+            self.put_buffered()
 
     def log_histograms(self, histograms: Mapping[str, Any], timestep: int, time: float) -> None:
         """Keeps how samples are distributed, as a JSON file: at most 64 counts for each."""
@@ -253,21 +254,6 @@ class MLflowConnector(RemoteConnector):
 
     def discard_after(self, timestep: int) -> None:
         """Does nothing: see the class about what is reported again."""
-
-    def flush(self) -> None:
-        """Brings what has not arrived to the disk."""
-        self._put_buffer()
-        super().flush()
-
-    def close(self) -> None:
-        """Waits for the delivery, for a bounded time, and ends the use of this connector."""
-        self._put_buffer()
-        super().close()
-
-    def sync(self) -> int:
-        """Delivers what is left of this and earlier processes; see `RemoteConnector.sync`."""
-        self._put_buffer()
-        return super().sync()
 
     def run_id(self) -> str | None:
         """Returns the mark by which this connector finds its run."""

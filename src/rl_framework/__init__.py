@@ -90,6 +90,8 @@ __all__ = [*sorted(_LOCATIONS), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "report":
+        return importlib.import_module("rl_framework.report")
     if name not in _LOCATIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_LOCATIONS[name]), name)

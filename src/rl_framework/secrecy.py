@@ -38,7 +38,8 @@ def remember_secret(*secrets: str | None) -> None:
 
 
 def _known() -> list[str]:
-    values = _remembered | {value for name, value in os.environ.items() if _VARIABLES.match(name)}
+    # Another thread may take a variable away meanwhile, which `os.environ.items()` does not endure.
+    values = {os.environ.get(name, "") for name in list(os.environ) if _VARIABLES.match(name)} | _remembered
     plain = {value for value in values if len(value) >= _SHORTEST}
     # As they stand in addresses, and as they stand in a header of the scheme "basic".
     quoted = {quote(value, safe="") for value in plain}

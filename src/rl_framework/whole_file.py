@@ -30,8 +30,9 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         An absolute path in the same folder and with the same ending.
 
     Raises:
-        ArgumentError: The path is a directory.
+        ArgumentError: The path is a directory, or an address such as "s3://bucket/file".
     """
+    _refuse_address(path)
     # As with `open`, a link stays and the file that it points to is replaced.
     destination = Path(os.path.realpath(path))
     if destination.is_dir():
@@ -61,7 +62,11 @@ def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Yields:
         Its path.
+
+    Raises:
+        ArgumentError: The path is an address.
     """
+    _refuse_address(path)
     folder = Path(os.path.realpath(path)).with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir()
@@ -71,6 +76,12 @@ def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         _say_where(error, path)
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _refuse_address(path: str | os.PathLike[str]) -> None:
+    from rl_framework.stores.address import refuse_address  # which itself writes files
+
+    refuse_address(path, "path", "Write to a folder here, and StorageConnector(ADDRESS).put(path) publishes it.")
 
 
 def _say_where(error: BaseException, path: str | os.PathLike[str]) -> None:

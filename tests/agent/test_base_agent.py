@@ -14,6 +14,7 @@ from rl_framework import ArgumentError, RLFrameworkError, StableBaselinesAgent, 
 from rl_framework.bundle import read_bundle
 from rl_framework.errors import (
     BundleError,
+    ConnectorError,
     EnvironmentSourceError,
     NonFiniteError,
     NotTrainedError,
@@ -281,6 +282,39 @@ def test_upload_and_download_hand_the_agent_over(cart_pole, tmp_path):
     assert shelf.environment == "CartPole-v1"
     fetched = make().download(shelf)
     assert same(weights(fetched), weights(cart_pole))
+
+
+def test_an_agent_is_handed_to_each_of_a_list_that_keeps_agents(cart_pole, tmp_path):
+    from rl_framework import LocalConnector, TensorBoardConnector
+
+    class Away:
+        def upload(self, agent, *, video_recording_environment=None):
+            raise ConnectorError("nobody is there")
+
+        download = upload
+
+    here, tracker = LocalConnector(tmp_path / "here"), TensorBoardConnector(tmp_path / "tensorboard")
+    assert cart_pole.upload([tracker, here]) == [here.upload(cart_pole)]
+    there = LocalConnector(tmp_path / "there")
+    with pytest.raises(ConnectorError, match=r"^nobody is there$"):
+        cart_pole.upload([Away(), there])
+    assert (there.directory / "agent.zip").exists()
+    with pytest.raises(ConnectorError, match="nobody is there; nobody is there"):
+        cart_pole.upload([Away(), Away()])
+    with pytest.raises(ArgumentError, match="none of them keeps agents"):
+        cart_pole.upload([tracker])
+    with pytest.raises(ConnectorError, match="keeps no agents"):
+        cart_pole.upload(tracker)
+
+
+def test_what_is_no_connector_is_refused(cart_pole):
+    from rl_framework import LocalConnector
+
+    for wrong in ("user/name", None, LocalConnector, [LocalConnector]):
+        with pytest.raises(ArgumentError, match=r"connector=.*is no connector"):
+            cart_pole.upload(wrong)
+    with pytest.raises(ArgumentError, match=r"connector='user/name': is no connector"):
+        cart_pole.download("user/name")
 
 
 def test_every_refusal_is_an_error_of_this_package(cart_pole):

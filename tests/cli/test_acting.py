@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,14 +80,31 @@ def test_a_window_is_opened(copied: Path, monkeypatch: pytest.MonkeyPatch) -> No
         return real(size, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pygame.display, "set_mode", noted)
-    rl("infer", str(copied), "--render", "human")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    assert "no screen" not in rl("infer", str(copied), "--render", "human").err
     assert shown == [(600, 400)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a screen")
+def test_a_window_that_nobody_sees_is_told(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    assert "there is no screen here" in rl("infer", str(trained), "--render", "human").err
 
 
 def test_mistakes_of_acting_are_told(trained: Path) -> None:
     assert "must be human, film, none" in rl("infer", str(trained), "--render", "screen", code=2).err
     assert "is for --render film" in rl("infer", str(trained), "a.mp4", code=2).err
+    assert "PATH='a.avi': is no name of" in rl("infer", str(trained), "a.avi", "--render", "film", code=2).err
     assert "the agent was built for" in rl("infer", str(trained), "--env", "Pendulum-v1", code=2).err
+    elsewhere = rl("evaluate", str(trained), "--env", "Pendulum-v1", code=2).err
+    assert elsewhere.startswith("error: --env=")
+    assert rl("evaluate", str(trained), "--episodes", "0", code=2).err.startswith("error: --episodes=0: must be")
+    Path("taken").mkdir()
+    Path("taken/else.txt").write_text("kept")
+    assert rl("collect", str(trained), "--out", "taken", code=2).err.startswith("error: --out='taken': there is")
     unknown = rl("evaluate", str(trained.parent / "tinny"), "--json", code=2)
     assert unknown.data["error"]["suggestions"] == [str(trained)]
     assert unknown.data["exit_code"] == 2

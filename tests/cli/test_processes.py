@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 from tests.cli.commands import SMALL, rl
 
+from rl_framework.cli import main
 from rl_framework.experiment import Run
 
 COMMAND = [sys.executable, "-m", "rl_framework"]
@@ -76,3 +78,17 @@ def test_a_mistake_ends_a_process_with_2() -> None:
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr.startswith("error: --seeds='0,a': must be integers")
+
+
+def test_ctrl_c_before_anything_is_there_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "rl_framework.cli.app", Interrupted("rl_framework.cli.app"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"

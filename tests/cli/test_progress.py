@@ -66,3 +66,23 @@ def test_a_terminal_has_a_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> No
     assert "500 of 1,000 timesteps (50 %), 8 steps/s, 0:01:02 left, last return 50" in drawn
     assert drawn.rstrip().endswith("\x1b[?25h")
     assert lines == []
+
+
+def test_what_ends_while_it_is_announced_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    lines: list[str] = []
+
+    def interrupted(training: Training) -> None:
+        raise KeyboardInterrupt
+
+    shown = TrainingProgress(write=lines.append)
+    trained(shown, clock, 2_000, 0.125)
+    for each in (shown, TrainingProgress(write=lines.append)):
+        each._announce = interrupted
+        lines.clear()
+        training = Training(None, [each], seed=0, timestep=0)
+        training.total_timesteps = 2_000
+        with pytest.raises(KeyboardInterrupt):
+            training.emit(TrainingStarted(timestep=0, total_timesteps=2_000))
+        training.emit(TrainingEnded(timestep=0, interrupted=True))
+        assert lines == ["0 of 2,000 timesteps (0 %)"]

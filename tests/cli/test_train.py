@@ -136,6 +136,12 @@ def test_a_run_goes_on(copied: Path) -> None:
     assert said.last_line == "rl-framework resume runs/tiny"
 
 
+def test_an_address_is_no_run_to_go_on_with() -> None:
+    said = rl("resume", "s3://bucket/run", code=2).err.replace("\n", " ")
+    assert "RUN='s3://bucket/run': is no path of this machine" in said
+    assert "resume_from=ADDRESS" in said
+
+
 def test_resuming_ends_with_the_weights_of_a_training_that_went_through(copied: Path) -> None:
     rl("resume", str(copied), "--total-timesteps", "96")
     options = ["--algo", "ppo", "--no-preset", "--env", "CartPole-v1", "--total-timesteps", "96", "--seed", "3"]
@@ -145,11 +151,16 @@ def test_resuming_ends_with_the_weights_of_a_training_that_went_through(copied: 
     assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
 
 
+EXPERT = ROOT / "data" / "cartpole_expert"
 CARTPOLE = ("--algo", "ppo", "--env", "CartPole-v1")
 MISTAKES = {
     "algorithm": (("--algo", "ppp", "--env", "CartPole-v1"), "--algo='ppp': not known. Did you mean 'ppo'"),
     "part": (("--algo", "ppo+rndd", "--env", "CartPole-v1"), "Did you mean 'rnd'"),
     "environment": (("--algo", "ppo", "--env", "CartPol-v1"), "Did you mean 'CartPole-v1'"),
+    "version": (("--algo", "ppo", "--env", "CartPole"), "--env: 'CartPole': gymnasium could not make it"),
+    "no-id": (("--algo", "ppo", "--backend", "pettingzoo"), "error: --env: the backend 'pettingzoo' needs an id"),
+    "part-alone": (("--algo", "rnd", "--env", "CartPole-v1"), "It is a part, which joins others: ppo+rnd"),
+    "rate": ((*CARTPOLE, "--lr", "-1"), "--lr: must be at least 0, and is -1"),
     "backend": ((*CARTPOLE, "--backend", "gymnasum"), "--backend: 'gymnasum': not known. Did you mean 'gymnasium'"),
     "isaac": (("--algo", "ppo", "--env", "X", "--backend", "isaac"), 'pip install "isaaclab['),
     "omniverse": (("--algo", "ppo", "--env", "X", "--backend", "omniverse"), "Omniverse is a platform"),
@@ -164,7 +175,9 @@ MISTAKES = {
     "two-seeds": ((*CARTPOLE, "--seeds", "0,1", "--seed", "3"), "--seeds: is given beside seed"),
     "no-algorithm": (("--env", "CartPole-v1"), "--algo: is needed, such as ppo"),
     "no-environment": (("--algo", "ppo"), "--env: is needed, such as CartPole-v1"),
-    "no-episodes": (("--algo", "bc", "--episodes", "nowhere"), "there is no such data set"),
+    "no-episodes": (("--algo", "bc", "--env", "CartPole-v1"), "error: --episodes: is needed, such as data/"),
+    "no-such-episodes": (("--algo", "bc", "--episodes", "nowhere"), "--episodes='nowhere': there is no such data set"),
+    "nowhere-to-act": (("--algo", "gail", "--episodes", str(EXPERT)), "--env=None: 'gail' acts while it learns"),
     "no-use-of-episodes": ((*CARTPOLE, "--episodes", "x"), "does not learn from episodes"),
     "no-preset": (("--algo", "ppo", "--env", "Taxi-v3", "--preset"), "--preset='ppo/Taxi-v3': not known"),
     "no-file": (("--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),

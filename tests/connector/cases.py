@@ -31,6 +31,7 @@ from rl_framework import (
 from rl_framework.retry import RetryPolicy
 
 QUICK = RetryPolicy(attempts=8, first_wait=0.001, longest_wait=0.002, longest_retry_after=0.002)
+PATIENT = {"retry": QUICK, "patience": 60.0}
 
 # How the service fails, in the words of `Fault` in the servers. "{n}" times, then it works again.
 TRANSIENT: dict[str, dict[str, Any]] = {
@@ -99,7 +100,7 @@ class Case(ABC):
 
     @abstractmethod
     def answer_within(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-        """Shortens how long the client waits for an answer."""
+        """Settles how long the client waits for an answer."""
 
     @abstractmethod
     def fill_disk_for_downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +125,7 @@ class HuggingFaceCase(Case):
 
     def connector(self, **options: Any) -> HuggingFaceConnector:
         config = HuggingFaceUploadConfig(self.repository, n_eval_episodes=0)
-        return HuggingFaceConnector(config, **{"retry": QUICK, **options})
+        return HuggingFaceConnector(config, **{**PATIENT, **options})
 
     def fail(self, times: int, **how: Any) -> Any:
         return self.hub.fail(r"^(POST|PUT) ", times=times, **how)
@@ -194,7 +195,7 @@ class ClearMLCase(Case):
         # Where an agent was uploaded to is known to the one who uploaded it.
         uploaded = [task["id"] for task in self.server.contents.tasks.values() if task["models"]["output"]]
         download = ClearMLDownloadConfig(task_id=uploaded[-1]) if uploaded else None
-        return ClearMLConnector(upload, download, **{"retry": QUICK, **options})
+        return ClearMLConnector(upload, download, **{**PATIENT, **options})
 
     def fail(self, times: int, **how: Any) -> Any:
         return self.server.fail(r"^POST ", times=times, **how)
@@ -258,7 +259,7 @@ class StorageCase(Case):
             yield cls(drive)
 
     def connector(self, **options: Any) -> StorageConnector:
-        return StorageConnector(StorageUploadConfig(self.address, n_eval_episodes=0), **{"retry": QUICK, **options})
+        return StorageConnector(StorageUploadConfig(self.address, n_eval_episodes=0), **{**PATIENT, **options})
 
     def fail(self, times: int, **how: Any) -> Any:
         return self.drive.fail(r"^(POST|PUT|PATCH) /(drive|upload|session)", times=times, **how)
@@ -314,7 +315,7 @@ class MLflowCase(Case):
 
     def connector(self, **options: Any) -> MLflowConnector:
         given = {"register_model_as": self.model, "model_uri": f"models:/{self.model}/1", "n_eval_episodes": 0}
-        return MLflowConnector(self.server.url, self.experiment, **{"retry": QUICK, **given, **options})
+        return MLflowConnector(self.server.url, self.experiment, **{**PATIENT, **given, **options})
 
     def fail(self, times: int, **how: Any) -> Any:
         return self.server.fail(r"^(POST|PUT|PATCH) ", times=times, **how)
@@ -351,7 +352,7 @@ class MLflowCase(Case):
 
     def answer_within(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
         # Its client knows whole seconds only.
-        monkeypatch.setattr("rl_framework.connector.mlflow.service._ANSWER_SECONDS", 1)
+        monkeypatch.setattr("rl_framework.connector.mlflow.service._ANSWER_SECONDS", max(1, round(seconds)))
 
     def fill_disk_for_downloads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def connector(config: ClearMLUploadConfig | None = None, **options: Any) -> ClearMLConnector:
     """Returns a connector that is quick to try again."""
     config = config or ClearMLUploadConfig("my project", n_eval_episodes=2, video_length=4, describe_code=False)
-    return ClearMLConnector(config, **{"retry": QUICK, **options})
+    return ClearMLConnector(config, **{"retry": QUICK, "patience": 60.0, **options})
 
 
 def run_script(
@@ -32,7 +32,7 @@ def run_script(
     *,
     arguments: tuple[str, ...] = (),
     variables: dict[str, str] | None = None,
-    timeout: float = 60.0,
+    timeout: float = 300.0,
     expected: int = 0,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program in a process of its own, as the SDK's global state demands.

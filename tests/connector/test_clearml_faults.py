@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ PLACES = {
 }
 
 
-def _training(clearml: ClearMLConnector, folder: Path) -> None:
+def _training(clearml: ClearMLConnector, folder: Path, before_its_end: Callable[[], object] = lambda: None) -> None:
     """Lets happen what a short training lets happen."""
     checkpoint = folder / "checkpoint_000000000003.zip"
     checkpoint.write_bytes(b"a bundle")
@@ -48,6 +49,7 @@ def _training(clearml: ClearMLConnector, folder: Path) -> None:
         clearml.flush()
     training.emit(Updated(timestep=3, n_updates=3, histograms={"rollout/action": np.arange(4)}))
     training.emit(CheckpointSaved(timestep=3, path=checkpoint))
+    before_its_end()
     training.emit(TrainingEnded(timestep=3))
 
 
@@ -72,7 +74,7 @@ def test_a_fault_that_passes_loses_nothing_and_doubles_nothing(
     clearml_server.fail(PLACES[place], times=3, **TRANSIENT[fault])
     clearml = connector()
     _training(clearml, tmp_path)
-    assert clearml.delivery.drain(20.0) == 0
+    assert clearml.delivery.drain(60.0) == 0
     _check_that_all_is_there(clearml_server)
     assert clearml_server.faults[0].times < 3
 
@@ -94,7 +96,7 @@ def test_a_server_that_is_down_from_the_start_gets_it_from_a_later_process(
     fault = clearml_server.fail(ANYWHERE, times=1000, drop="before")
     clearml = connector(patience=0.05)
     clearml.hyperparameters({"learning_rate": 1e-3})
-    _training(clearml, tmp_path)
+    _training(clearml, tmp_path, lambda: fault.met.wait(60.0))
     clearml.close()
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert sum("cannot be reached" in message for message in warnings) == 1

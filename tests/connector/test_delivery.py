@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rl_framework.connector import delivery as delivery_module
 from rl_framework.connector import spool as spool_module
 from rl_framework.connector import spool_folder
 from rl_framework.connector.delivery import Delivery, Item
@@ -22,7 +25,7 @@ from rl_framework.connector.spool import Spool, SpoolInUseError
 from rl_framework.errors import ConnectorError
 from rl_framework.retry import RetryPolicy
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 SOON = RetryPolicy(attempts=None, first_wait=0.001, longest_wait=0.002)
 NEVER = RetryPolicy(first_wait=3600.0, longest_wait=3600.0, jitter=0.0)
 
@@ -38,8 +41,9 @@ class RefusalError(Exception):
 class Service:
     """Takes items, or fails as it is told to."""
 
-    def __init__(self, *failures: Exception | None) -> None:
+    def __init__(self, *failures: Exception | None, is_down: bool = False) -> None:
         self.failures = list(failures)
+        self.is_down = is_down
         self.items: list[Item] = []
         self.n_calls = 0
         self.up = threading.Event()
@@ -50,6 +54,8 @@ class Service:
         self.n_calls += 1
         self.called.set()
         assert self.up.wait(PATIENCE)
+        if self.is_down:
+            raise ConnectionError("down")
         if self.failures and (failure := self.failures.pop(0)) is not None:
             raise failure
         self.items.append(item)
@@ -61,7 +67,7 @@ class Service:
 
 def _down() -> Service:
     """Fails however often it is tried: letting go of a delivery makes it try once more."""
-    return Service(*[ConnectionError("down")] * 10_000)
+    return Service(is_down=True)
 
 
 def _put(delivery: Delivery, n: int) -> None:
@@ -167,6 +173,7 @@ def test_a_dead_service_costs_a_bounded_wait_and_one_line(caplog: pytest.LogCapt
     service = _down()
     delivery = Delivery("the service", service, "spool", retry=SOON)
     _put(delivery, 3)
+    assert service.called.wait(PATIENCE)
     assert delivery.close(0.05) == 3
     delivery.report()
     delivery.report()
@@ -228,6 +235,21 @@ def test_who_is_refused_altogether_stops_asking(status: int, caplog: pytest.LogC
     assert service.sequences == list(range(6))
 
 
+@pytest.mark.parametrize("error", [RefusalError(400), RefusalError(401)], ids=["one", "all"])
+def test_a_refusal_is_told_before_anybody_goes_on(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who drains and ends the process would end it before the thread has said why something is left."""
+    n_left_when_told: list[int] = []
+
+    def tell(*arguments: Any) -> None:
+        n_left_when_told.append(delivery._spool.n_waiting if delivery._halted is None else 0)
+
+    monkeypatch.setattr(delivery_module.logger, "error", tell)
+    delivery = Delivery("the service", Service(error), "spool")
+    _put(delivery, 1)
+    assert delivery.drain(PATIENCE) == 1
+    assert n_left_when_told == [1]
+
+
 def test_a_mistake_in_the_code_ends_no_training(caplog: pytest.LogCaptureFixture) -> None:
     service = Service(KeyError("oh"))
     delivery = Delivery("the service", service, "spool")
@@ -257,7 +279,7 @@ def test_what_others_delivered_is_known_and_a_spool_in_use_is_left_alone() -> No
     other = Spool(Path("spool"))
     assert sync("spool", Service()) == 0  # it is in use
     assert delivery.drain(0.0) == 2
-    service.failures.clear()
+    service.is_down = False
     delivery.put("number", {"n": 2})  # into another folder
     assert delivery.close(PATIENCE) == 0
     assert service.sequences == [2]
@@ -265,6 +287,52 @@ def test_what_others_delivered_is_known_and_a_spool_in_use_is_left_alone() -> No
     third = Service()
     assert sync("spool", third) == 2
     assert third.sequences == [0, 1]
+
+
+def test_what_others_have_just_delivered_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever delivers the last item removes the spool, at whatever moment another one looks at it."""
+    service = Service(RefusalError(401))
+    delivery = Delivery("the service", service, "spool")
+    _put(delivery, 2)
+    assert delivery.close(PATIENCE) == 2
+    lock, others = spool_module.locked, Service()
+
+    def overtaken(path: Path) -> Any:
+        monkeypatch.setattr(spool_module, "locked", lock)
+        sync("spool", others)
+        return lock(path)
+
+    monkeypatch.setattr(spool_module, "locked", overtaken)
+    assert sync("spool", Service()) == 0
+    assert others.sequences == [0, 1]
+    _put(delivery, 2)
+    assert delivery.close() == 2  # in a spool that is new
+    monkeypatch.setattr(spool_module, "locked", overtaken)
+    delivery.resume()
+    delivery.put("number", {"n": 7})
+    assert delivery.close(PATIENCE) == 0
+    assert service.sequences == [7]
+    assert others.sequences == [0, 1, 0, 1]
+
+
+@pytest.mark.skipif(spool_folder.fcntl is None, reason="Windows locks otherwise")
+@pytest.mark.parametrize("is_made_anew", [True, False], ids=["made anew", "gone"])
+def test_a_lock_that_was_removed_is_none(is_made_anew: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking: two would each have a lock, and deliver the same."""
+    flock = spool_folder.fcntl.flock
+
+    def overtaken(*arguments: Any) -> None:
+        Path("lock").unlink()
+        if is_made_anew:
+            Path("lock").touch()
+        flock(*arguments)
+
+    monkeypatch.setattr(spool_folder.fcntl, "flock", overtaken)
+    if is_made_anew:
+        assert spool_folder.locked(Path("lock")) is None
+    else:
+        with pytest.raises(FileNotFoundError):
+            spool_folder.locked(Path("lock"))
 
 
 def test_after_a_sync_by_others_nothing_is_left() -> None:
@@ -282,7 +350,13 @@ def test_after_a_sync_by_others_nothing_is_left() -> None:
     assert service.sequences == [7]
 
 
-def test_a_service_that_does_not_answer_keeps_its_item_safe() -> None:
+@pytest.fixture
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letting go does not wait for a service that does not answer."""
+    monkeypatch.setattr(delivery_module, "_PATIENCE_WITH_CALL", 0.01)
+
+
+def test_a_service_that_does_not_answer_keeps_its_item_safe(in_a_hurry: None) -> None:
     service = Service()
     service.up.clear()
     delivery = Delivery("the service", service, "spool")
@@ -295,13 +369,32 @@ def test_a_service_that_does_not_answer_keeps_its_item_safe() -> None:
     assert service.sequences == [0, 1, 2]
 
 
-def test_a_late_answer_leaves_no_empty_spool() -> None:
+def test_letting_go_waits_for_a_thread_that_is_in_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which a machine that has much to do may keep from going on: that is no service that does not answer."""
+    explains, waits = threading.Event(), threading.Event()
+
+    def explain(error: Exception) -> str:
+        explains.set()
+        assert waits.wait(PATIENCE)
+        return "down"
+
+    delivery = Delivery("the service", _down(), "spool", explain=explain, retry=NEVER)
+    _put(delivery, 1)
+    assert explains.wait(PATIENCE)
+    wait = delivery._condition.wait
+    monkeypatch.setattr(delivery._condition, "wait", lambda *limit: (waits.set(), wait(*limit)))
+    monkeypatch.setattr(delivery_module, "_PATIENCE_WITH_CALL", 0.0)
+    assert delivery.release()
+    assert sync("spool", Service()) == 1
+
+
+def test_a_late_answer_leaves_no_empty_spool(in_a_hurry: None) -> None:
     service = Service()
     service.up.clear()
-    delivery = Delivery("the service", service, "spool")
+    delivery = Delivery("the late service", service, "spool")
     _put(delivery, 1)
     assert service.called.wait(PATIENCE)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "delivery to the service"]
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "delivery to the late service"]
     assert delivery.close(0.0) == 1
     service.up.set()
     thread.join(PATIENCE)  # nobody closes the delivery again
@@ -409,20 +502,24 @@ def test_a_line_that_was_cut_is_left_out() -> None:
 
 
 ENDS = """
-import logging, sys
+import logging, sys, threading
 from rl_framework.connector.delivery import Delivery
 from rl_framework.connector import delivery as module
-module._PATIENCE_AT_EXIT = 0.2
-logging.basicConfig(format="%(message)s")
 n_lines = int(sys.argv[1])
+module._PATIENCE_AT_EXIT = 60.0 if n_lines == 5 else 0.2
+logging.basicConfig(format="%(message)s")
+has_failed = threading.Event()
 def deliver(item):
     if item.data["n"] >= n_lines:
+        has_failed.set()
         raise ConnectionError("down")
     with open("arrived", "a") as file:
         file.write(f"{item.data['n']}\\n")
 delivery = Delivery("the service", deliver, "spool")
 for n in range(5):
     delivery.put("number", {"n": n})
+if n_lines < 5:
+    assert has_failed.wait(60.0)
 """
 
 
@@ -440,25 +537,69 @@ def test_the_interpreter_ends_after_a_bounded_time(n_arriving: int) -> None:
         assert service.sequences == list(range(n_arriving, 5))
 
 
+def _exit_code_of_child(action: Callable[[], object]) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # threads of libraries, which the child does not need
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            action()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def test_a_forked_process_has_a_spool_of_its_own() -> None:
     service = Service()
     service.up.clear()
     delivery = Delivery("the service", service, "spool", destination={"to": "here"})
     _put(delivery, 2)
-    child = os.fork()
-    if child == 0:
-        try:
-            delivery.put("number", {"n": 100})
-            delivery.flush()
-        finally:
-            os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def act() -> None:
+        delivery.put("number", {"n": 100})
+        delivery.flush()
+
+    assert _exit_code_of_child(act) == 0
     service.up.set()
     assert delivery.close(PATIENCE) == 0
     assert service.sequences == [0, 1]
     assert sync("spool", service, destination={"to": "elsewhere"}) == 0
     assert sync("spool", service, destination={"to": "here"}) == 1
     assert service.sequences == [0, 1, 100]
+
+
+def test_a_process_is_forked_between_two_steps_of_the_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of one, the child would have a queue that is half changed, and locks that nobody opens."""
+    is_inside, may_go_on, states, begin = threading.Event(), threading.Event(), list[str](), Spool.begin
+
+    def slowly(spool: Spool, item: Item) -> None:
+        states.append("in the middle")
+        is_inside.set()
+        assert may_go_on.wait(PATIENCE)
+        begin(spool, item)
+        states.append("done")
+
+    monkeypatch.setattr(Spool, "begin", slowly)
+    service = Service()
+    delivery = Delivery("the service", service, "spool")
+    _put(delivery, 1)
+    assert is_inside.wait(PATIENCE)
+    acquire = delivery._condition.acquire
+    monkeypatch.setattr(delivery._condition, "acquire", lambda: (may_go_on.set(), acquire()))
+
+    def act() -> None:
+        assert states == ["in the middle", "done"]
+        delivery.put("number", {"n": 100})
+        delivery.flush()
+
+    code = _exit_code_of_child(act)
+    may_go_on.set()
+    assert code == 0
+    assert delivery.close(PATIENCE) == 0
+    assert sync("spool", service) == 1
+    assert service.sequences == [0, 100]
 
 
 def test_many_threads_lose_nothing() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from tests.servers.hub import READ_TOKEN, WRITE_TOKEN, LoopbackHub, loopback_hub
+from tests.servers.hub import READ_TOKEN, WRITE_TOKEN, Fault, LoopbackHub, loopback_hub
 
 from rl_framework import (
+    Callback,
     EvaluationResult,
     HuggingFaceConnector,
     HuggingFaceDownloadConfig,
@@ -22,8 +24,11 @@ from rl_framework import (
     load_agent,
 )
 from rl_framework.agent.imitation import ImitationAgent
+from rl_framework.connector.huggingface.card import model_card
 from rl_framework.errors import ArgumentError, BundleError, ConnectorError, MissingExtraError, RecordingError
+from rl_framework.evaluation import MultiAgentResult
 from rl_framework.retry import RetryPolicy
+from rl_framework.training import RolloutEnded, Training
 
 SHORT = {"n_steps": 32, "batch_size": 32, "n_epochs": 1}
 NAME = "tester/ppo-CartPole-v1"
@@ -51,7 +56,7 @@ def _config(**options: Any) -> HuggingFaceUploadConfig:
 
 
 def _connector(config: HuggingFaceUploadConfig | None = None, **options: Any) -> HuggingFaceConnector:
-    return HuggingFaceConnector(config or _config(), **{"retry": QUICK, **options})
+    return HuggingFaceConnector(config or _config(), **{"retry": QUICK, "patience": 60.0, **options})
 
 
 def _acts_like(one: Any, other: Any) -> bool:
@@ -207,6 +212,111 @@ def test_what_the_user_says_counts(hub: LoopbackHub, agent: Any) -> None:
     assert _acts_like(names["agent"], agent)
 
 
+def _card_code(hub: LoopbackHub) -> str:
+    text = hub.repositories["model", NAME].files["README.md"].decode()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return str(code)
+
+
+@pytest.mark.parametrize("given", ["in training", "in the upload", "as a spec"])
+def test_the_arguments_of_an_environment_are_on_the_card(
+    given: str, hub: LoopbackHub, agent: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import ModelCard
+
+    arguments = {"max_episode_steps": 77, "sutton_barto_reward": True}
+    environment: Any = None
+    if given == "in training":
+        agent = _agent(environment_kwargs=arguments)
+    elif given == "in the upload":
+        environment = gymnasium.make("CartPole-v1", render_mode="rgb_array", **arguments)
+    else:
+        spec = gymnasium.spec("CartPole-v1")
+        kwargs = {"render_mode": "rgb_array", "sutton_barto_reward": True}
+        environment = gymnasium.envs.registration.EnvSpec(
+            "CartPole-v1", spec.entry_point, max_episode_steps=77, kwargs=kwargs
+        )
+    agent.upload(_connector(), video_recording_environment=environment)
+    files = hub.repositories["model", NAME].files
+    results = json.loads(files["results.json"])
+    assert max(results["lengths"]) <= 77
+    assert results["environment_kwargs"] == arguments
+    (result,) = ModelCard(files["README.md"].decode()).data.eval_results
+    assert result.dataset_type == "CartPole-v1"
+    assert set(arguments) == set(re.findall(r"(\w+)=", result.dataset_name))
+    exec(compile(_card_code(hub), "README.md", "exec"), {})
+    assert capsys.readouterr().out == f"{EvaluationResult.from_dict(results)}\n"
+
+
+def test_a_secret_among_the_arguments_is_hidden_however_it_is_written(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLEARML_API_SECRET_KEY", "it's a 'planted' \\ secret")
+    agent = _agent(environment_kwargs={"sutton_barto_reward": os.environ["CLEARML_API_SECRET_KEY"]})
+    agent.upload(_connector(_config(n_eval_episodes=0)))
+    card = hub.repositories["model", NAME].files["README.md"].decode()
+    assert "sutton_barto_reward=" in card
+    assert "planted" not in card
+
+
+def test_environments_that_were_made_elsewhere_are_not_guessed(
+    hub: LoopbackHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = StableBaselinesAgent("ppo", SHORT)
+    stacked = gymnasium.wrappers.FrameStackObservation(gymnasium.make("CartPole-v1"), 2)
+    agent.train(gymnasium.wrappers.FlattenObservation(stacked), 32, seed=0, progress_bar=False)
+    agent.upload(_connector())
+    assert "results.json" not in hub.repositories["model", NAME].files
+    assert "made elsewhere): give video_recording_environment=" in caplog.text
+    assert "evaluate" not in _card_code(hub)
+
+
+def test_a_name_that_does_not_fit_costs_the_evaluation_and_not_the_upload(
+    hub: LoopbackHub, agent: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent.upload(_connector(_config(environment_name="Pendulum-v1")))
+    assert "results.json" not in hub.repositories["model", NAME].files
+    assert "without an evaluation in Pendulum-v1 (evaluation_environment=" in caplog.text
+
+
+def test_an_environment_that_a_factory_makes_is_found_out(hub: LoopbackHub, agent: Any) -> None:
+    gymnasium.register("OtherPole-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=9)
+    try:
+        agent.upload(
+            _connector(), video_recording_environment=lambda: gymnasium.make("OtherPole-v0", render_mode="rgb_array")
+        )
+    finally:
+        gymnasium.registry.pop("OtherPole-v0")
+    files = hub.repositories["model", NAME].files
+    assert json.loads(files["results.json"])["environment"] == "OtherPole-v0"
+    assert b"**OtherPole-v0**" in files["README.md"]
+    assert "evaluate" not in _card_code(hub)  # with which arguments it was made is not known
+
+
+def test_the_card_counts_the_timesteps_that_there_were(hub: LoopbackHub, agent: Any) -> None:
+    agent.train("CartPole-v1", 128, n_environments=2, progress_bar=False)
+    agent.upload(_connector(_config(n_eval_episodes=0)))
+    assert b"| Timesteps | 192 |" in hub.repositories["model", NAME].files["README.md"]
+
+
+def test_what_the_environment_needs_is_installed_too(hub: LoopbackHub, agent: Any) -> None:
+    agent.upload(_connector(_config(n_eval_episodes=0, environment_name="LunarLander-v3")))
+    assert b'pip install "rl-framework[box2d,huggingface]"' in hub.repositories["model", NAME].files["README.md"]
+
+
+def test_the_card_tells_the_groups_of_a_world_apart() -> None:
+    def part(*returns: float) -> EvaluationResult:
+        return EvaluationResult(np.array(returns), np.array([3] * len(returns)), 0, True, "tag")
+
+    team, groups = part(3.0, 5.0), {"hunters": part(6.0, 8.0), "prey": part(-3.0, -3.0)}
+    whole = MultiAgentResult(team.returns, team.lengths, 0, True, "tag", team, {}, groups)
+    described: dict[str, Any] = {"kind": "multi", "environment": "tag", "architecture": "multi", "timesteps": 10}
+    described |= {"arguments": None, "n_environments": None}
+    card = model_card(_config(), **described, record={}, evaluation=whole, files={})
+    assert "| team | 4.00 | 1.00 | 3.00 to 5.00 | 2 |\n| hunters | 7.00 | 1.00 |" in card
+    assert "| prey | -3.00 | 0.00 | -3.00 to -3.00 | 2 |" in card
+
+
 def test_an_environment_that_a_record_names_is_not_imported(hub: LoopbackHub, agent: Any) -> None:
     agent._runs[-1]["environment"] = "antigravity:Evil-v0"
     agent.upload(_connector())
@@ -247,6 +357,12 @@ def test_imitation_agents_are_shared_alike(hub: LoopbackHub) -> None:
         {"file_name": "folder/"},
         {"revision": "a b"},
         {"commit_message": " "},
+        {"commit_message": None},
+        {"file_name": None},
+        {"private": "yes"},
+        {"upload_checkpoints": None},
+        {"environment_name": 5},
+        {"model_architecture": ""},
     ],
     ids=lambda options: "-".join(f"{name}={value}" for name, value in options.items()),
 )
@@ -289,6 +405,10 @@ def test_one_that_only_fetches_cannot_track(hub: LoopbackHub) -> None:
         _agent(connector=HuggingFaceConnector(download_config=NAME))
     with pytest.raises(ArgumentError, match="a repository is needed"):
         HuggingFaceConnector()
+    with pytest.raises(ArgumentError, match=r'upload_config.*Give "user/name" or a HuggingFaceUploadConfig'):
+        HuggingFaceConnector({"repository_id": NAME})  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"download_config=PosixPath"):
+        HuggingFaceConnector(download_config=Path(NAME))  # type: ignore[arg-type]
 
 
 # Downloading
@@ -457,10 +577,22 @@ def test_videos_go_to_the_repository(hub: LoopbackHub) -> None:
     assert hub.repositories["model", NAME].files["videos/replay-000000000128.mp4"] == b"video"
 
 
+class _Waiting(Callback):
+    """Lets no training end before the delivery has met a fault."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+
+    def on_rollout_end(self, event: RolloutEnded, training: Training) -> None:
+        assert event.timestep == 64 or self.fault.met.wait(60.0)
+
+
 def test_training_goes_on_while_the_hub_is_down(hub: LoopbackHub, caplog: pytest.LogCaptureFixture) -> None:
     fault = hub.fail("POST", times=10_000, status=503)
     connector = _connector(retry=RetryPolicy(first_wait=0.001, longest_wait=0.001), patience=0.05)
-    agent = _agent(128, connector=connector, checkpoint_every=64, checkpoint_directory="checkpoints")
+    agent = _agent(
+        128, connector=connector, checkpoint_every=64, checkpoint_directory="checkpoints", callbacks=[_Waiting(fault)]
+    )
     assert agent.num_timesteps == 128
     mine = [record for record in caplog.records if record.name.startswith("rl_framework.connector")]
     assert len(mine) == 2
@@ -500,6 +632,8 @@ def test_a_later_process_delivers_the_rest(hub: LoopbackHub) -> None:
 ENDS_AT_ONCE = """
 from pathlib import Path
 from rl_framework import HuggingFaceConnector
+from rl_framework.connector import delivery
+delivery._PATIENCE_AT_EXIT = delivery._PATIENCE_WITH_CALL = 60.0
 connector = HuggingFaceConnector("tester/ppo-CartPole-v1")
 for timestep in (1, 2):
     path = Path(f"checkpoint_{timestep}.zip")

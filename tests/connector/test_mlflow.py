@@ -6,9 +6,10 @@ import json
 import logging
 import math
 import shutil
+import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.servers.mlflow import empty_database, free_port, mlflow_program
 from rl_framework import Connector, MLflowConnector, StableBaselinesAgent
 from rl_framework.connector.delivery import Item
 from rl_framework.connector.mlflow.model import AgentModel
-from rl_framework.connector.mlflow.runs import flattened
+from rl_framework.connector.mlflow.runs import RunWriter, flattened
 from rl_framework.errors import ArgumentError, ConnectorError
 from rl_framework.retry import RetryPolicy
 from rl_framework.training import Training, TrainingEnded, TrainingFailed, TrainingStarted
@@ -41,15 +42,17 @@ OPTIONS: dict[str, Any] = {
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from mlflow.tracking._tracking_service import utils
+
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is known, and undone
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(utils, "_tracking_uri", utils._tracking_uri)
     folder = tmp_path / "store"
     folder.mkdir()
     shutil.copyfile(empty_database(), folder / "mlflow.db")
-    before = mlflow.get_tracking_uri()
-    yield folder
-    mlflow.set_tracking_uri(before)
+    return folder
 
 
 def connected(store: Path | str, **options: Any) -> MLflowConnector:
@@ -232,6 +235,40 @@ def test_what_is_delivered_again_is_there_once(store: Path) -> None:
     client = client_of(store)
     assert points(client, str(connector.run)) == [("a", 1, 1.0)]
     assert len(client.search_runs([client.get_experiment_by_name("an experiment").experiment_id])) == 1
+
+
+def test_what_is_uploaded_while_something_is_delivered_goes_into_the_same_run(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector = connected(store)
+    is_making, may_go_on = threading.Event(), threading.Event()
+    make, writer = RunWriter._found_or_made, connector._writer
+
+    def slowly(self: RunWriter, run: Any) -> str:
+        is_making.set()
+        assert may_go_on.wait(60.0)
+        return make(self, run)
+
+    class Waiting:
+        """The lock; whoever waits for it lets the other one go on."""
+
+        def __enter__(self) -> None:
+            may_go_on.set()
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    monkeypatch.setattr(RunWriter, "_found_or_made", slowly)
+    found: list[str] = []
+    delivering = threading.Thread(target=lambda: found.append(writer.run_id(connector._run)))
+    delivering.start()
+    assert is_making.wait(60.0)
+    lock = writer._lock
+    monkeypatch.setattr(writer, "_lock", Waiting())
+    found.append(writer.run_id(connector._run))
+    delivering.join()
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("failing", [False, True])

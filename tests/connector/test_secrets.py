@@ -8,8 +8,9 @@ import logging
 import sys
 import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import gymnasium
@@ -116,6 +117,20 @@ def test_what_is_known_and_what_looks_secret_is_hidden(monkeypatch: pytest.Monke
     assert redact("the episode's return is 500.0 at checkpoints/checkpoint_000000000128.zip") == (
         "the episode's return is 500.0 at checkpoints/checkpoint_000000000128.zip"
     )
+
+
+def test_a_variable_that_another_thread_takes_away_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MLflow's delivery does with its settings, while the training looks for what has to be hidden."""
+
+    class Environment(dict[str, str]):
+        def __iter__(self) -> Iterator[str]:
+            yield from (*super().__iter__(), "GONE_TOKEN")
+
+        def items(self) -> Any:
+            return ItemsView(self)
+
+    monkeypatch.setattr("rl_framework.secrecy.os.environ", Environment(HF_TOKEN="not-a-word-at-all"))
+    assert redact("with not-a-word-at-all") == "with ***"
 
 
 def test_the_filter_hides_in_messages_and_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:

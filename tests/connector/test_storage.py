@@ -77,6 +77,10 @@ def address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
             yield f"sftp://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{server.port}/data/run"
 
 
+def _patient(upload_config: Any, **options: Any) -> StorageConnector:
+    return StorageConnector(upload_config, **{"patience": 60.0, **options})
+
+
 def _new_agent() -> StableBaselinesAgent:
     return StableBaselinesAgent("ppo", {"n_steps": 32, "batch_size": 32, "n_epochs": 1})
 
@@ -101,7 +105,7 @@ def _place(address: str, folder: str = "") -> Place:
 
 @pytest.mark.parametrize("address", KINDS, indirect=True)
 def test_trained_uploaded_opened_and_resumed(address: str) -> None:
-    connector = StorageConnector(StorageUploadConfig(address, keep_last=2, n_eval_episodes=2), patience=30.0)
+    connector = _patient(StorageUploadConfig(address, keep_last=2, n_eval_episodes=2))
     agent = _train(192, connector)
     # What a machine that is gone now has left there.
     assert _place(address).names() == ["agent.zip", "metrics.jsonl", "record.json"]
@@ -133,8 +137,8 @@ def test_trained_uploaded_opened_and_resumed(address: str) -> None:
 
 
 def test_metrics_of_a_machine_that_is_gone_are_kept(address: str) -> None:
-    _train(128, StorageConnector(address))
-    elsewhere = StorageConnector(address, directory="on another machine")
+    _train(128, _patient(address))
+    elsewhere = _patient(address, directory="on another machine")
     _train(256, elsewhere, resume_from=address, checkpoint_directory="elsewhere")
     names = _place(address).names()
     (earlier,) = [name for name in names if name.startswith("earlier/") and name.endswith("metrics.jsonl")]
@@ -146,8 +150,8 @@ def test_metrics_of_a_machine_that_is_gone_are_kept(address: str) -> None:
 
 
 def test_a_training_that_begins_anew_moves_later_checkpoints_aside(address: str) -> None:
-    _train(192, StorageConnector(address))
-    other = _train(64, StorageConnector(StorageUploadConfig(address, keep_last=1)), checkpoint_directory="anew", seed=1)
+    _train(192, _patient(address))
+    other = _train(64, _patient(StorageUploadConfig(address, keep_last=1)), checkpoint_directory="anew", seed=1)
     names = _place(address, "checkpoints").names()
     assert [name for name in names if "/" not in name] == ["checkpoint_000000000064.zip"]
     assert [name.rpartition("_")[2] for name in names if "/" in name] == [f"{n:012d}.zip" for n in (64, 128, 192)]
@@ -158,7 +162,7 @@ def test_a_training_that_begins_anew_moves_later_checkpoints_aside(address: str)
 
 
 def test_resuming_passes_over_a_damaged_checkpoint(address: str, caplog: pytest.LogCaptureFixture) -> None:
-    _train(192, StorageConnector(address))
+    _train(192, _patient(address))
     place = _place(address, "checkpoints")
     place.store.write(place.path("checkpoint_000000000192.zip"), b"half")
     checkpoint = open_checkpoint(address)
@@ -206,7 +210,7 @@ def test_a_failed_upload_keeps_the_files(address: str, monkeypatch: pytest.Monke
 
 def test_a_training_that_fails_leaves_its_metrics(address: str) -> None:
     with pytest.raises(RuntimeError, match="fire"):
-        _train(192, StorageConnector(address), checkpoint_every=None, callbacks=[_Failing()])
+        _train(192, _patient(address), checkpoint_every=None, callbacks=[_Failing()])
     assert _place(address).names() == ["metrics.jsonl", "record.json"]
 
 
@@ -217,7 +221,7 @@ class _Failing(Callback):
 
 
 def test_files_and_folders_of_any_kind(address: str) -> None:
-    connector = StorageConnector(address)
+    connector = _patient(address)
     Path("report/pictures").mkdir(parents=True)
     Path("report/index.html").write_text("<p>")
     Path("report/pictures/a.png").write_bytes(b"png")
@@ -238,7 +242,7 @@ def test_files_and_folders_of_any_kind(address: str) -> None:
 
 
 def test_videos_and_histograms_arrive(address: str) -> None:
-    connector = StorageConnector(address)
+    connector = _patient(address)
     Path("a.mp4").write_bytes(b"a film")
     connector.log_video(Path("a.mp4"), "training/replay", 64)
     connector.log_histograms({"rollout/action": np.arange(5.0)}, 64, 0.0)

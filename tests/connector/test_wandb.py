@@ -7,91 +7,37 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.connector.test_histograms_and_videos import small_video
+from tests.connector.wandb_runs import (
+    PATIENCE,
+    QUICK,
+    SHORT,
+    Told,
+    at_home_here,
+    begin,
+    kill,
+    logs,
+    offline,
+    own_service,
+    points,
+    records,
+    rows,
+    service_processes,
+    wandb,
+)
 
-from rl_framework import Connector, StableBaselinesAgent, WandbConnector
+from rl_framework import StableBaselinesAgent, WandbConnector
 from rl_framework.connector.wandb.session import _wait_for_log
-from rl_framework.connector.wandb.transaction_log import read_records, read_rows
+from rl_framework.connector.wandb.transaction_log import read_rows
 from rl_framework.errors import ArgumentError, ConnectorError
-from rl_framework.retry import RetryPolicy
-from rl_framework.training import Training, TrainingEnded, TrainingStarted
+from rl_framework.training import TrainingEnded
 
-wandb = pytest.importorskip("wandb")
-
-QUICK = RetryPolicy(attempts=4, first_wait=0.01, longest_wait=0.05)
-SHORT = {"n_steps": 32, "batch_size": 32, "n_epochs": 1}
-
-
-@pytest.fixture(autouse=True)
-def _at_home_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("DATA", "CACHE", "CONFIG", "ARTIFACT"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    # Nothing here may reach the network.
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _service() -> Iterator[None]:
-    yield
-    wandb.teardown()
-
-
-def offline(**options: Any) -> WandbConnector:
-    return WandbConnector("a project", mode="offline", **{"retry": QUICK, "patience": 30.0, **options})
-
-
-class Told(Connector):
-    """Remembers what every tracker was told."""
-
-    def __init__(self) -> None:
-        self.points: list[tuple[str, int, float]] = []
-
-    def log_metrics(self, metrics: Any, timestep: int, time: float) -> None:
-        self.points += [(name, timestep, float(value)) for name, value in metrics.items()]
-
-
-def logs(run_id: str = "*") -> list[Path]:
-    return sorted(Path("wandb").glob(f"*run-*/run-{run_id}.wandb"))
-
-
-def rows(run_id: str = "*") -> list[dict[str, Any]]:
-    return [row for path in logs(run_id) for row in read_rows(path)]
-
-
-def points(found: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
-    return [
-        (name, row["timestep"], value)
-        for row in found
-        for name, value in row.items()
-        if not name.startswith("_") and name != "timestep" and isinstance(value, int | float)
-    ]
-
-
-def records(kind: str) -> list[Any]:
-    return [
-        getattr(record, kind)
-        for path in logs()
-        for record in read_records(path)
-        if record.WhichOneof("record_type") == kind
-    ]
-
-
-def begin(connector: Any, *, resumed: bool = False, timestep: int = 0) -> Training:
-    training = Training(None, [connector], seed=0)
-    record = {"algorithm": "ppo", "environment": "CartPole-v1", "algorithm_parameters": {"n_steps": 32}}
-    event = TrainingStarted(timestep=timestep, total_timesteps=100, record=record, resumed=resumed)
-    connector.on_event(event, training)
-    return training
+__all__ = ["at_home_here", "own_service"]  # fixtures
 
 
 def test_every_number_is_there_once() -> None:
@@ -125,7 +71,7 @@ def test_every_number_is_there_once() -> None:
     assert f"agent-{connector.run_id()}" in names
     assert names.count(f"checkpoints-{connector.run_id()}") == 2
     summary = {item.key or "/".join(item.nested_key) for change in records("summary") for item in change.update}
-    assert "results/mean" in summary
+    assert "results/mean_reward" in summary
     assert Path(place) == logs()[0].parent.absolute()
     assert not list(Path("runs/.spool").iterdir())
     files = {path.name for path in logs()[0].parent.rglob("*") if path.is_file()}
@@ -181,46 +127,35 @@ def test_a_resumed_training_goes_on_under_the_same_id_and_repeats_nothing() -> N
     assert {step for name, step, _ in again.points if name == "episode/return"} & set(range(256))  # it did repeat
 
 
-def service_processes() -> list[int]:
-    """Returns the ids of W&B's service processes that this process started."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (entry / "cmdline").read_bytes()
-            except (OSError, ValueError):
-                continue
-            if parent == os.getpid() and b"wandb-core" in command:
-                found.append(int(entry.name))
-    return found
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 def test_the_service_is_killed_and_nothing_is_lost() -> None:
     connector = offline()
     begin(connector)
     for step in range(20):
         connector.log_metrics({"a": step, "b": -step}, step, 1_000.0)
-    connector.delivery.drain(30.0)
+    connector.delivery.drain(PATIENCE)
     (service,) = service_processes()
-    os.kill(service, signal.SIGKILL)
+    kill(service)
     for step in range(20, 40):
         connector.log_metrics({"a": step, "b": -step}, step, 1_000.0)
-    connector.delivery.drain(30.0)
+    connector.delivery.drain(PATIENCE)
     (service,) = service_processes()
-    os.kill(service, signal.SIGKILL)  # and nothing comes after it
+    kill(service)  # and nothing comes after it
     connector.close()
     assert len(logs(str(connector.run_id()))) == len(logs()) == 3
     expected = [(name, step, float(sign * step)) for step in range(40) for name, sign in (("a", 1), ("b", -1))]
     assert sorted(points(rows())) == sorted(expected)
 
 
-def test_a_service_that_does_not_answer_keeps_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_service_that_does_not_answer_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("delivery._PATIENCE_WITH_CALL", "wandb.session._PATIENCE_WITH_SERVICE"):
+        monkeypatch.setattr(f"rl_framework.connector.{name}", 0.5)
     connector = offline(patience=0.5)
     training = begin(connector)
     connector.log_metrics({"a": 1.0}, 1, 1_000.0)
-    connector.delivery.drain(30.0)
+    connector.delivery.drain(PATIENCE)
     (service,) = service_processes()
     os.kill(service, signal.SIGSTOP)
     try:
@@ -230,7 +165,7 @@ def test_a_service_that_does_not_answer_keeps_nobody_waiting(caplog: pytest.LogC
         connector.close()
         assert "does not answer" in caplog.text
     finally:
-        os.kill(service, signal.SIGKILL)
+        kill(service)
 
 
 def test_without_a_network_the_run_is_written_offline(
@@ -238,7 +173,7 @@ def test_without_a_network_the_run_is_written_offline(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", key := "0123456789abcdef" * 5)
     monkeypatch.setattr("rl_framework.connector.wandb.session._INIT_SECONDS", 1.0)
-    connector = WandbConnector("a project", retry=QUICK, patience=30.0)
+    connector = WandbConnector("a project", retry=QUICK, patience=PATIENCE)
     connector.log_metrics({"a": 1.0}, 1, 1_000.0)
     connector.close()
     (folder,) = Path("wandb").glob("offline-run-*")
@@ -279,7 +214,7 @@ def test_runs_are_sent_by_the_clients_own_program(monkeypatch: pytest.MonkeyPatc
 
 def test_a_run_of_the_users_own_is_written_to_and_left_open() -> None:
     run = wandb.init(project="mine", mode="offline", dir=str(Path.cwd()), settings=wandb.Settings(silent=True))
-    connector = WandbConnector(run=run, patience=30.0)
+    connector = WandbConnector(run=run, patience=PATIENCE)
     training = begin(connector)
     connector.log_metrics({"a": 1.0}, 3, 1_000.0)
     connector.on_event(TrainingEnded(timestep=3), training)

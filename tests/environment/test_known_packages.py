@@ -104,6 +104,8 @@ def test_a_package_whose_import_fails_is_named(without, monkeypatch):
         ("cartpole-v1", "CartPole-v1"),
         ("LunarLandr-v3", "LunarLander-v3"),
         ("MinGrid-Empty-5x5-v0", "MiniGrid-Empty-5x5-v0"),
+        ("Pong-v5", "ALE/Pong-v5"),
+        ("cheetah-run", "dm_control/cheetah-run-v0"),
     ],
 )
 def test_unknown_ids_suggest_near_ones(identifier, near):

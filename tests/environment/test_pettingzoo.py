@@ -358,6 +358,7 @@ def test_everything_else_works_as_with_any_environment(tmp_path: Path) -> None:
 def test_simple_spread_is_filmed(tmp_path: Path) -> None:
     agent = StableBaselinesAgent("ppo", PPO)
     agent.train(simple_spread_v3.parallel_env, 48, seed=0, progress_bar=False, environment_kwargs={"max_cycles": 5})
+    assert agent.history()["runs"][-1]["environment"] == "simple_spread_v3"
     arguments = {"render_mode": "rgb_array", "max_cycles": 3}
     path = tmp_path / "spread.gif"
     record_video(
@@ -369,6 +370,13 @@ def test_simple_spread_is_filmed(tmp_path: Path) -> None:
 def test_nothing_of_pettingzoos_is_refused() -> None:
     with pytest.raises(EnvironmentSourceError, match="no environment of PettingZoo"):
         open_environments("pettingzoo")
+
+
+def test_the_module_of_a_world_is_told_what_to_give() -> None:
+    from mpe2 import simple_spread_v3
+
+    with pytest.raises(EnvironmentSourceError, match=r"Give simple_spread_v3\.parallel_env\.$"):
+        open_environments(simple_spread_v3)
 
 
 def test_a_world_without_agents_is_an_error() -> None:

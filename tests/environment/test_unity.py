@@ -11,18 +11,18 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from gymnasium import spaces
-from tests.environment.unity_scenes import Scene
+from tests.environment.unity_scenes import Scene, own_port
 from tests.servers.unity import ECHO, PIXELS, sends_channels_first
 
 from rl_framework import StableBaselinesAgent, record_video
 from rl_framework.environment import open_environments
 from rl_framework.environment.unity import UnityEnvironmentAdapter, load_mlagents_envs
-from rl_framework.environment.unity.connection import _free_port
 from rl_framework.errors import (
     ArgumentError,
     EnvironmentSourceError,
@@ -62,6 +62,7 @@ class TestSources:
         assert batch.single_observation_space == spaces.Box(-np.inf, np.inf, (4,), np.float32)
         assert batch.single_action_space == spaces.Box(-1, 1, (2,), np.float32)
         assert batch.metadata["replayable"] is False
+        assert batch.environment_id == "Reach"
         process = batch.call_slots("unity")[0]._process
         batch.close()
         assert process.poll() is not None
@@ -108,7 +109,7 @@ class TestSources:
 
     def test_environment_of_the_library_stays_the_users(self, tmp_path: Path) -> None:
         scene = Scene(tmp_path, "--actions", "discrete")
-        unity = load_mlagents_envs().UnityEnvironment(str(scene.path), base_port=_free_port(), timeout_wait=20)
+        unity = load_mlagents_envs().UnityEnvironment(str(scene.path), base_port=own_port(), timeout_wait=20)
         try:
             batch = open_environments(unity)
             batch.reset_slots()
@@ -123,13 +124,13 @@ class TestSources:
 
     def test_editor(self, tmp_path: Path) -> None:
         """Who presses Play is another process that connects to the Editor's port."""
-        scene, port = Scene(tmp_path), _free_port()
+        scene, port = Scene(tmp_path), own_port()
         with subprocess.Popen([str(scene.path), "--mlagents-port", str(port)]) as play:
-            batch = open_environments("unity", environment_kwargs={"file_name": None, "base_port": port, "timeout": 30})
+            batch = open_environments("unity", environment_kwargs={"file_name": None, "base_port": port, "timeout": 60})
             batch.reset_slots()
             assert _steps(batch, 2)[1].acted.all()
             batch.close()
-            assert play.wait(10) == 0
+            assert play.wait(60) == 0
 
 
 class TestSpaces:
@@ -355,7 +356,7 @@ class TestFailures:
     )
     def test_player_that_cannot_be_spoken_to(self, tmp_path: Path, arguments: Any, message: str) -> None:
         scene = Scene(tmp_path, *arguments)
-        timeout = 1.0 if "--silent" in arguments else 20.0
+        timeout = 1.0 if "--silent" in arguments else 60.0
         with pytest.raises(EnvironmentSourceError, match=message):
             open_environments(scene.path, environment_kwargs={"timeout": timeout})
 
@@ -365,7 +366,7 @@ class TestFailures:
             open_environments(scene.path)
 
     def test_editor_that_nobody_starts(self) -> None:
-        options = {"base_port": _free_port(), "timeout": 0.3}
+        options = {"base_port": own_port(), "timeout": 0.3}
         with pytest.raises(EnvironmentSourceError, match="Press Play in the Editor while it waits"):
             open_environments("unity", environment_kwargs=options)
 
@@ -387,30 +388,60 @@ class TestFailures:
         ("option", "error", "message"),
         [
             ({"time_scal": 1}, UnknownNameError, "Did you mean 'time_scale'"),
-            ({"time_scale": 0}, ArgumentError, "time_scale=0: must be larger"),
+            ({"time_scale": 0}, ArgumentError, "time_scale=0: must be a number larger"),
+            ({"time_scale": "fast"}, ArgumentError, "time_scale='fast': must be a number"),
+            ({"timeout": None}, ArgumentError, "timeout=None: must be a number"),
+            ({"environment_parameters": ["radius"]}, ArgumentError, "environment_parameters=.*must be a mapping"),
+            ({"file_name": 3}, ArgumentError, "file_name=3: must be a path"),
             ({"hybrid_actions": "both"}, ArgumentError, "'dict', 'scores', 'bins'"),
             ({"max_agents": 0}, ArgumentError, "max_agents=0"),
             ({"additional_arguments": "-a -b"}, ArgumentError, "list of strings"),
             ({"worker_id": 2}, ArgumentError, "the Editor is always worker 0"),
         ],
-        ids=["unknown", "time-scale", "hybrid", "max-agents", "arguments", "worker"],
+        ids=[
+            "unknown",
+            "time-scale",
+            "speed",
+            "timeout",
+            "parameters",
+            "file",
+            "hybrid",
+            "max-agents",
+            "arguments",
+            "worker",
+        ],
     )
     def test_options_are_checked_before_anything_starts(self, option: Any, error: Any, message: str) -> None:
         with pytest.raises(error, match=message):
             UnityEnvironmentAdapter(**option)
 
     @pytest.mark.parametrize("misdeed", ["crash", "hang"])
-    def test_player_dies_in_mid_episode(self, tmp_path: Path, misdeed: str) -> None:
+    def test_player_dies_in_mid_episode(
+        self, tmp_path: Path, misdeed: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """It is started again; nobody's episode goes on into another one, and training goes on."""
+        load_mlagents_envs()
+        from rl_framework.environment.unity import player
+
         scene = Scene(tmp_path, f"--{misdeed}-at", 9, "--once", tmp_path / "once", "--agents", 3, "--periods", "1,2")
-        timeout = 3.0 if misdeed == "hang" else 20.0  # which is also what a player on a busy machine has to start
-        with UnityEnvironmentAdapter(scene.path, timeout=timeout, environment_parameters={"radius": 0.01}) as unity:
+        skipped = 0
+
+        def monotonic() -> float:
+            """Hurries while the player hangs: nobody waits for a time-out that a player on a busy machine keeps."""
+            nonlocal skipped
+            if unity.restarts == 0 and scene.noted("hang_at"):
+                skipped += 20
+            return time.monotonic() + skipped
+
+        with UnityEnvironmentAdapter(scene.path, timeout=60, environment_parameters={"radius": 0.01}) as unity:
             batch = open_environments(unity)
             batch.reset_slots()
-            started = time.monotonic()
+            monkeypatch.setattr(player, "time", SimpleNamespace(monotonic=monotonic))
             steps = _steps(batch, 12)
             assert unity.restarts == batch.get_slots("restarts")[0] == 1
-            assert time.monotonic() - started < 8
+            # That it has crashed is seen at once, and not when its time is up.
+            cause = "Environment shut down with return code 139." if misdeed == "crash" else "no message for 60 seconds"
+            assert f"Reach.x86_64 died ({cause})" in caplog.text
             (index,) = (number for number, step in enumerate(steps) if "player_died" in step.infos[0])
             died = steps[index]
             assert died.truncated.all()
@@ -431,6 +462,14 @@ class TestFailures:
         agent = StableBaselinesAgent("ppo", TINY).train(scene.path, 100, progress_bar=False)
         assert agent.num_timesteps >= 100
         assert len(scene.noted("started")) == 2
+
+    def test_a_run_is_recorded_under_the_name_that_it_was_given(self, tmp_path: Path) -> None:
+        scene = Scene(tmp_path)
+        kwargs = {"file_name": str(scene.path)}
+        agent = StableBaselinesAgent("ppo", TINY).train("unity", 8, environment_kwargs=kwargs, progress_bar=False)
+        agent.train(scene.path, 8, progress_bar=False)
+        recorded = [(run["environment_source"], run["environment"]) for run in agent.history()["runs"]]
+        assert recorded == [("id", "unity"), ("objects", "Reach")]
 
     def test_training_is_resumed_with_new_episodes(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         scene = Scene(tmp_path, "--agents", 4, "--periods", "1,2")
@@ -453,6 +492,21 @@ class TestFailures:
         assert len(logs) == 2
         assert {Path(log).parent for log in logs} == {tmp_path / "logs"}
 
+    def test_a_program_that_leaves_a_player_open_ends(self, tmp_path: Path) -> None:
+        scene = Scene(tmp_path)
+        code = (
+            "import sys\nfrom pathlib import Path\nfrom rl_framework.environment.unity import UnityEnvironmentAdapter\n"
+            "UnityEnvironmentAdapter(Path(sys.argv[1])).open()\nraise SystemExit(7)"
+        )
+        command = [sys.executable, "-W", "ignore", "-c", code, str(scene.path)]
+        assert subprocess.run(command, check=False, timeout=120).returncode == 7
+        assert len(scene.noted("quit")) == 1  # it was told to, and not left behind
+
+    def test_a_path_as_a_text_is_told_how_to_be_one(self) -> None:
+        for name in ("builds/Reach.x86_64", "/builds/Reach.exe"):
+            with pytest.raises(EnvironmentSourceError, match=rf"given as a path: pathlib\.Path\('{name}'\)"):
+                open_environments(name)
+
     def test_player_that_dies_again_and_again(self, tmp_path: Path) -> None:
         scene = Scene(tmp_path, "--crash-at", 4)
         with UnityEnvironmentAdapter(scene.path, max_restarts=2) as unity:
@@ -465,7 +519,7 @@ class TestFailures:
 
     def test_given_environment_cannot_be_restarted(self, tmp_path: Path) -> None:
         scene = Scene(tmp_path, "--crash-at", 4)
-        unity = load_mlagents_envs().UnityEnvironment(str(scene.path), base_port=_free_port(), timeout_wait=10)
+        unity = load_mlagents_envs().UnityEnvironment(str(scene.path), base_port=own_port(), timeout_wait=20)
         batch = open_environments(unity)
         batch.reset_slots()
         with pytest.raises(RLFrameworkError, match="give the path of the executable instead"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,21 @@ from typing import Any
 import numpy as np
 from tests.servers.unity import read_log, transitions_of, write_player
 
-__all__ = ["Scene", "Scenes"]
+__all__ = ["Scene", "Scenes", "own_port"]
+
+_ports_asked_for = itertools.count()
+
+
+def own_port() -> int:
+    """Returns a free port that only this process uses: below those that systems hand out to whoever asks for any."""
+    while True:
+        port = 10_000 + (8 * os.getpid() + next(_ports_asked_for)) % 20_000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("localhost", port))
+            except OSError:
+                continue
+            return port
 
 
 class Scene:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rl_framework import Run
+from rl_framework import Experiment, Run
 
 
 def rows(run: Run) -> dict[str, str]:
@@ -74,3 +74,11 @@ def test_no_name_becomes_html(tmp_path: Path) -> None:
     assert "<script" not in run._repr_html_()
     assert "<b>" not in run._repr_html_()
     assert rows(run)["environment"] == hostile
+
+
+def test_an_experiment_says_which_one_it_is(tmp_path: Path) -> None:
+    experiment = Experiment.from_config({"agent": {"algorithm": "ppo"}, "environment": {"id": "CartPole-v1"}})
+    assert repr(experiment) == "Experiment('ppo-CartPole-v1', folder=None)"
+    assert (
+        repr(Experiment(experiment.config, folder="runs/mine")) == "Experiment('ppo-CartPole-v1', folder='runs/mine')"
+    )

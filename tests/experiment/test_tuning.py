@@ -83,6 +83,7 @@ def test_the_best_configuration_is_one_to_train_with(finished: TuningResult) -> 
     path = finished.best_config
     assert path == finished.folder / "best.yaml"
     assert finished.words() in path.read_text()
+    assert "the same run again" not in path.read_text()  # it has no seed
     config = load_config(path)
     assert config.name == "small-best"
     assert config.tuning is None

@@ -40,6 +40,9 @@ def test_the_page_on_tuning_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.last_line == "rl-framework train --config runs/cartpole-tuning/best.yaml"
     assert result.words() in first.out.replace("\n", " ")
     assert "trial 2: complete" in first.err
+    assert "trial 0: evaluation/mean_return" in first.err  # and not only when it is over
+    assert "is measured again, on 2 fresh seeds" in first.err
+    assert "there is no checkpoint" not in first.err
     assert Run.open("runs/cartpole-best").status == "finished"
     assert "resume runs/cartpole-best" in trained.last_line
     assert "4 trials: 4 complete" in longer.out

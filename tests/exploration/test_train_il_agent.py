@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from tests.kernels import private_sockets
 
 from rl_framework import ImitationAgent, load_agent
 
@@ -39,8 +40,9 @@ def test_the_notebook_runs_and_does_the_same(tmp_path: Path) -> None:
     assert not any(cell.get("outputs") for cell in notebook.cells)  # what is stored is not what was once seen
     (tmp_path / "exploration").mkdir()
     (tmp_path / "data").symlink_to(EXPLORATION.parent / "data")
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path / "exploration")}})
-    client.execute()
+    resources = {"metadata": {"path": str(tmp_path / "exploration")}}
+    with private_sockets() as config:
+        NotebookClient(notebook, timeout=300, resources=resources, config=config).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert "<table" in next(output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {}))
     text = "\n".join(output["text"] for output in outputs if output.get("name") == "stdout")

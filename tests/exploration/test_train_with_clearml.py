@@ -25,6 +25,6 @@ def test_the_script_leaves_a_run_an_agent_and_a_replay(tmp_path: Path) -> None:
         assert task["hyperparams"]["General"]["gamma"]["value"] == "0.98"
         assert server.scalars(task["id"])["episode/return"]
         assert [model["name"] for model in task["models"]["output"]] == ["agent"]
-        assert {entry["key"] for entry in task["execution"]["artifacts"]} == {"agent", "record", "results"}
+        assert {entry["key"] for entry in task["execution"]["artifacts"]} == {"agent", "record", "results", "system"}
         (replay,) = server.events_of(task["id"], "training_debug_image")
         assert b"ftyp" in server.file_at(replay["url"])[:16]

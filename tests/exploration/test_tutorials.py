@@ -10,6 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from tests.kernels import private_sockets
 
 from rl_framework import Run, load_agent
 
@@ -22,7 +23,9 @@ class Tutorial:
     def __init__(self, name: str, folder: Path) -> None:
         self.notebook = nbformat.read(EXPLORATION / f"{name}.ipynb", as_version=4)
         assert not any(cell.get("outputs") or cell.get("execution_count") for cell in self.notebook.cells)
-        NotebookClient(self.notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+        resources = {"metadata": {"path": str(folder)}}
+        with private_sockets() as config:
+            NotebookClient(self.notebook, timeout=300, resources=resources, config=config).execute()
 
     def shown(self, kind: str, containing: str) -> list[str]:
         """Returns what is shown in one form by the cell that has a text."""

@@ -62,7 +62,9 @@ def _learn(
 
 
 def test_ppo_learns_to_balance() -> None:
-    result = _learn("ppo", CARTPOLE["ppo"], "CartPole-v1", 20_000, 8, seed=0)
+    """Ten seeds reached 384 to 500; with the falling rates of 100,000 steps, a fifth of those is a matter of luck."""
+    quick = {"n_steps": 64, "n_epochs": 10, "gae_lambda": 0.9, "learning_rate": 3e-3, "clip_range": 0.2}
+    result = _learn("ppo", {**CARTPOLE["ppo"], **quick}, "CartPole-v1", 20_000, 8, seed=0)
     assert result.mean >= 195
 
 

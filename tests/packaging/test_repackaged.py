@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from packaging.requirements import Requirement
 
 THIRD_PARTY = Path(__file__).parents[2] / "third_party"
@@ -266,6 +267,7 @@ class TestInstalled:
         from imitation.data.types import Transitions
 
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where imitation opens its log
+        torch.manual_seed(0)
         rng = np.random.default_rng(0)
         observations = rng.uniform(-1, 1, size=(256, 2)).astype(np.float32)
         actions = (observations[:, 0] > 0).astype(np.int64)
@@ -292,6 +294,7 @@ class TestInstalled:
         from d3rlpy.algos import DiscreteBCConfig
         from d3rlpy.dataset import MDPDataset
 
+        torch.manual_seed(0), np.random.seed(0)
         rng = np.random.default_rng(0)
         observations = rng.uniform(-1, 1, size=(256, 2)).astype(np.float32)
         actions = (observations[:, :1] > 0).astype(np.int64)

@@ -59,11 +59,12 @@ else:
 
 # A rule that BC can only get right by learning it: half of the actions are right by chance.
 TRAIN_BEHAVIOR_CLONING = """
-import numpy as np
+import numpy as np, torch
 from gymnasium import spaces
 from imitation.algorithms.bc import BC
 from imitation.data.types import Transitions
 
+torch.manual_seed(0)
 rng = np.random.default_rng(0)
 observations = rng.uniform(-1, 1, size=(256, 2)).astype(np.float32)
 actions = (observations[:, 0] > 0).astype(np.int64)

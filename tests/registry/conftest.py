@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +15,7 @@ InstallPackage = Callable[..., None]
 @pytest.fixture
 def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InstallPackage]:
     """Puts a package into a folder of installed packages, as pip leaves it."""
-    site = tmp_path / "site"
+    site, installed = tmp_path / "site", set()
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
 
@@ -29,8 +31,13 @@ def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         (information / "entry_points.txt").write_text("\n".join(lines) + "\n")
         for module, code in (modules or {}).items():
             (site / f"{module}.py").write_text(code)
+        installed.update(modules or ())
+        # What Python knows of a folder is renewed only if the folder's time has changed, which two writes can share.
+        importlib.invalidate_caches()
         installed_plugins.cache_clear()
 
     installed_plugins.cache_clear()
     yield install
+    for module in installed:
+        sys.modules.pop(module, None)  # the next test may have another module of that name, or ask whether it is there
     installed_plugins.cache_clear()

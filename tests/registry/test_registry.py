@@ -64,6 +64,23 @@ def test_a_taken_name_is_only_replaced_on_purpose() -> None:
     assert registry.get("mine") is int
 
 
+def test_the_cell_of_a_notebook_can_run_again() -> None:
+    def cell(module: str, name: str) -> type:
+        return type(name, (), {"__module__": module, "__qualname__": name})
+
+    registry = Registry("thing")
+    registry.register("mine", cell("__main__", "Mine"))
+    again = cell("__main__", "Mine")
+    registry.register("mine", again)
+    assert registry.get("mine") is again
+    for other in (cell("__main__", "Other"), cell("elsewhere", "Mine")):
+        with pytest.raises(ArgumentError, match="already"):
+            registry.register("mine", other)
+    registry.register("known", cell("elsewhere", "Mine"))
+    with pytest.raises(ArgumentError, match="already"):
+        registry.register("known", cell("elsewhere", "Mine"))
+
+
 @pytest.mark.parametrize("name", ["", None, 3])
 def test_a_name_is_a_non_empty_string(name: object) -> None:
     with pytest.raises(ArgumentError, match="non-empty string"):

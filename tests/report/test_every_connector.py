@@ -73,7 +73,9 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ):
         patch.chdir(folder)
         upload = HuggingFaceUploadConfig(NAME, n_eval_episodes=2, video_length=4)
-        hugging_face = HuggingFaceConnector(upload, retry=clearml_runs.QUICK)
+        # A machine that has much to do takes its time, W&B's service too when it writes down the end of a run.
+        patch.setattr("rl_framework.connector.wandb.session._PATIENCE_WITH_LOG", 60.0)
+        hugging_face = HuggingFaceConnector(upload, retry=clearml_runs.QUICK, patience=60.0)
         clearml = clearml_runs.connector()
         local, tensorboard = LocalConnector(folder / "run"), TensorBoardConnector(folder / "tensorboard")
         for name in ("DATA", "CACHE", "CONFIG"):

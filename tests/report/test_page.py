@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -68,9 +70,16 @@ class Page(HTMLParser):
 
     def figure(self, title):
         """Returns the traces of the chart under a heading."""
+        return self._figure(title)["data"]
+
+    def layout(self, title):
+        """Returns how the chart under a heading is laid out."""
+        return self._figure(title)["layout"]
+
+    def _figure(self, title):
         plots = [attributes for attributes in self.all("div") if attributes.get("class") == "plot"]
         titles = re.findall(r"<figcaption><h3>(.*?)</h3>", self.source)
-        return self.figures[int(plots[titles.index(title)]["data-figure"])]["data"]
+        return self.figures[int(plots[titles.index(title)]["data-figure"])]
 
 
 def numbers(encoded):
@@ -205,6 +214,50 @@ def test_the_interval_is_students(tmp_path):
     assert "run" in [trace["name"] for trace in page.figure("train/x")]
 
 
+def test_between_evaluations_nothing_looks_certain(tmp_path):
+    """Lines of runs that cross between two evaluations would pinch an interval that is computed there."""
+    for seed, measured in enumerate(((0.0, 4.0, 2.0), (4.0, 0.0, 2.0))):
+        make_run(tmp_path / f"run-{seed}", seed=seed, metrics={"evaluation/mean_return": measured, "train/x": measured})
+    page = Page(write_report(tmp_path, tmp_path / "page.html"))
+    for title in ("Evaluations during training", "train/x"):
+        low, high, mean = page.figure(title)[-3:]
+        np.testing.assert_array_equal(numbers(mean["x"]), [50, 100, 150])
+        np.testing.assert_allclose(numbers(high["y"]) - numbers(low["y"]), 2 * 12.7062 * np.array([2, 2, 0]), rtol=1e-4)
+
+
+def test_many_values_are_averaged_at_fewer_timesteps(tmp_path):
+    for seed in range(2):
+        make_run(tmp_path / f"run-{seed}", seed=seed, metrics={"train/x": np.arange(5_000.0) + seed})
+    _, _, mean = Page(write_report(tmp_path, tmp_path / "page.html")).figure("train/x")[-3:]
+    assert len(numbers(mean["x"])) == 300
+    assert (np.diff(numbers(mean["y"])) > 0).all()
+
+
+def test_runs_of_the_same_seed_are_told(tmp_path):
+    for name in ("one", "two", "three"):
+        make_run(tmp_path / name, seed=2 if name == "three" else 1)
+        config = (tmp_path / name / "config.yaml").read_text()
+        (tmp_path / name / "config.yaml").write_text(config.replace(f'"{name}"', "walker"))
+    page = Page(write_report(tmp_path, tmp_path / "page.html"))
+    assert "walker: 2 runs have the seed 1." in page.text  # called as they were configured
+    assert "seed 2" not in page.text
+    for name in ("one", "two", "three"):
+        config = (tmp_path / name / "config.yaml").read_text()
+        (tmp_path / name / "config.yaml").write_text(config.replace("walker", "[a list]"))
+    assert "one and 2 more" in Page(write_report(tmp_path, tmp_path / "page.html")).text
+
+
+def test_an_unfinished_run_says_how_far_it_got(tmp_path):
+    record = {"seed": 0, "start": 500, "total_timesteps": 5_000, "started": "2026-01-01T00:00:00Z"}
+    for name, evaluated in (("stopped", False), ("finished", True)):
+        run = make_run(tmp_path / name, algorithm=name, evaluated=evaluated)
+        write_json(run / "record.json", [{**record, "started": name}])
+    page = Page(write_report(tmp_path, tmp_path / "page.html"))
+    assert "1,000 of 5,500" in page.text
+    assert page.text.count(" of 5,500") == 1
+    assert re.findall("≠ (.*?)<", page.source) == ["agent.algorithm"]  # and not when it was started
+
+
 def test_configurations_are_compared_in_words(tmp_path):
     for seed in range(3):
         make_run(tmp_path / "good" / f"seed-{seed}", seed=seed, level=100)
@@ -257,6 +310,16 @@ def test_a_folder_without_anything_measured(tmp_path):
     page = Page(write_report(tmp_path / "run", tmp_path / "page.html"))
     assert page.figures == []
     assert "nothing to compare" in page.text
+    assert "run: nothing was measured there" in page.text
+
+
+def test_empty_settings_are_no_gaps_and_unknown_ones_no_differences(tmp_path):
+    run = make_run(tmp_path / "run", settings="wrappers: []\narguments: {}\n")
+    write_json(make_run(tmp_path / "other", settings="wrappers: []\n") / "record.json", [])
+    page = Page(write_report([run, tmp_path / "other"], tmp_path / "page.html"))
+    rows = re.findall(r'<th scope="row">(wrappers|≠ arguments)</th><td>(.*?)</td>', page.source)
+    assert rows == [("wrappers", "[]"), ("≠ arguments", "{}")]
+    assert re.findall("≠ (.*?)<", page.source) == ["arguments"]
 
 
 def test_a_small_video_becomes_part_of_the_page(tmp_path):
@@ -300,6 +363,24 @@ def test_runs_are_found_inside_folders_and_only_once(tmp_path):
     assert "two/seed-1" in text
 
 
+def test_a_study_shows_its_trials_and_never_counts_the_best_one_as_confirmed(tmp_path):
+    study = tmp_path / "runs" / "walker-tuning"
+    for number, algorithm in enumerate(("ppo", "a2c")):
+        make_run(study / f"trial-000{number}", seed=number, algorithm=algorithm)
+    for seed in (7, 8):
+        make_run(study / "confirm-0000" / f"seed-{seed}", seed=seed)
+    (study / "tuning.yaml").write_text("name: walker\n")
+    write_json(study / "results.json", {"best": 1})
+    page = Page(write_report(study, tmp_path / "page.html"))
+    assert "4 runs of 3 configurations" in page.text
+    assert "trial-0000 and walker-tuning/confirm-0000" in page.text
+    # Among other runs it stands for what it found.
+    make_run(tmp_path / "runs" / "other", algorithm="dqn")
+    page = Page(write_report(tmp_path / "runs", tmp_path / "page.html"))
+    assert "3 runs of 2 configurations" in page.text
+    assert "walker-tuning/confirm-0000/seed-7" in page.text
+
+
 def test_pictures_without_a_browser(tmp_path):
     from PIL import Image
 
@@ -319,12 +400,52 @@ def test_pictures_without_a_browser(tmp_path):
     assert tuple(bytes.fromhex(LIGHT[0][1:])) in colors
 
 
+def test_pictures_name_their_colors(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    found = []
+
+    def remember(drawn, *, handles, **options):
+        found.append([handle.get_label() for handle in handles])
+
+    monkeypatch.setattr(Axes, "legend", remember)
+    monkeypatch.setattr(Figure, "legend", remember)
+    evaluated = {"evaluation/mean_return": [1, 2], "evaluation/low": [0, 1], "evaluation/high": [2, 3]}
+    for seed in range(2):
+        make_run(tmp_path / "ppo" / f"seed-{seed}", seed=seed, metrics=evaluated)
+    other = make_run(tmp_path / "_a2c", algorithm="a2c", metrics=evaluated)
+    write_report([other, tmp_path / "ppo"], tmp_path / "page.html", png=True)
+    # Returns, evaluations, and one for each section of small charts: losses, norms, episodes.
+    assert found == [["a2c", "ppo"]] * 5
+
+
 def test_a_band_that_is_far_wider_than_the_lines_is_cut(tmp_path):
     x, y = np.arange(3), np.array([0.0, 1.0, 2.0])
     wide, narrow = (Line("a", 0, x, y, (y - room, y + room)) for room in (100.0, 0.5))
     assert Chart("t", lines=[wide]).y_range == (-1.0, 3.0)
     assert Chart("t", lines=[narrow]).y_range is None
     assert Chart("t", lines=[Line("a", 0, x, y)]).y_range is None
+
+
+def test_what_does_not_change_is_drawn_in_the_middle(tmp_path):
+    """Plotly would draw a learning rate of 3e-4 from -1 to 1, and what rounding makes of 0.2 as a mountain."""
+    for seed in range(3):
+        metrics = {"train/learning_rate": [3e-4] * 5, "train/clip_range": [0.2 + seed * 1e-9] * 5}
+        make_run(tmp_path / f"run-{seed}", seed=seed, metrics=metrics)
+    page = Page(write_report(tmp_path, tmp_path / "page.html"))
+    axes = {title: page.layout(f"train/{title}")["yaxis"] for title in ("learning_rate", "clip_range", "loss")}
+    np.testing.assert_allclose(axes["learning_rate"]["range"], [2.7e-4, 3.3e-4])
+    np.testing.assert_allclose(axes["clip_range"]["range"], [0.18, 0.22], rtol=1e-6)
+    assert axes["learning_rate"]["exponentformat"] == "e"
+    assert "exponentformat" not in page.layout("Return")["yaxis"]
+    x = np.arange(3)
+    for value, expected in ((0.0, (-1.0, 1.0)), (-2.0, (-2.2, -1.8))):
+        flat = Line("a", 0, x, np.array([value, np.nan, value]))
+        assert Chart("t", lines=[flat]).y_range == pytest.approx(expected)
+    # Every evaluation was the same, and yet uncertain.
+    points = Line("a", 0, x, np.ones(3), (np.zeros(3), np.full(3, 2.0)), "points")
+    assert Chart("t", lines=[points]).y_range is None
 
 
 @pytest.mark.parametrize(("colors", "background"), [(LIGHT, "#ffffff"), (DARK, "#0d1117")], ids=["light", "dark"])
@@ -344,16 +465,19 @@ def test_colors_have_contrast(colors, background):
 
 @pytest.mark.parametrize(
     ("runs", "path", "message"),
-    [([], "page.html", "no run"), (["nowhere"], "page.html", "is no folder"), (["empty"], "page.html", "holds no run"),
-     (["run"], "page.pdf", "ends with .html")],
-    ids=["none", "missing", "empty", "ending"],
+    [([], "page.html", "no run"), (["s3://bucket/run"], "page.html", "no path of this machine"),
+     (["nowhere"], "page.html", "is no folder"), (["empty"], "page.html", "holds no run"),
+     (["run"], "page.pdf", "ends with .html"), (["run"], "s3://bucket/page.html", "StorageConnector")],
+    ids=["none", "address", "missing", "empty", "ending", "elsewhere"],
 )  # fmt: skip
 def test_refuses_what_cannot_be_reported(tmp_path, runs, path, message):
     make_run(tmp_path / "run")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArgumentError, match=message):
-        write_report([tmp_path / name for name in runs], tmp_path / path)
-    assert not (tmp_path / path).exists()
+        write_report(
+            [name if "://" in name else tmp_path / name for name in runs], path if "://" in path else tmp_path / path
+        )
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["empty", "run"]
 
 
 def test_says_which_extra_is_missing(tmp_path, monkeypatch):
@@ -362,7 +486,15 @@ def test_says_which_extra_is_missing(tmp_path, monkeypatch):
         write_report(make_run(tmp_path / "run"), tmp_path / "page.html")
 
 
-def test_the_name_of_the_package_stays_that_of_the_package():
+def test_the_package_is_a_function_too(tmp_path):
     import rl_framework.report
 
     assert rl_framework.report.write_report is rl_framework.write_report
+    path = rl_framework.report(make_run(tmp_path / "run"), tmp_path / "page.html", title="Called")
+    assert path == tmp_path / "page.html"
+    assert "<h1>Called</h1>" in path.read_text()
+
+
+def test_the_package_is_found_without_importing_it():
+    code = "import rl_framework; assert callable(rl_framework.report)"
+    subprocess.run([sys.executable, "-c", code], check=True)

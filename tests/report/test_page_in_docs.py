@@ -28,6 +28,7 @@ def test_the_example_makes_a_page_with_everything(tmp_path):
     assert "2 runs of 1 configuration." in page
     assert page.count("<video") == 2
     assert page.count("<h3>pole angle</h3>") == 2
+    assert "<h3>norms/policy_gradient</h3>" in page
     assert (tmp_path / "report.learning-curves.png").is_file()
 
 

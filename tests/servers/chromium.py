@@ -16,7 +16,7 @@ from typing import Any, Self
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 """The browser; None: there is none on this machine."""
 
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 _OPTIONS = (
     "--headless=new",
     "--remote-debugging-pipe",
@@ -64,6 +64,7 @@ class Chromium:
         self._number = 0
         self._rest = b""
         self._session: str | None = None
+        self._document: str | None = None
         self.console: list[str] = []
         self.requests: list[str] = []
         self.opened: tuple[Path, int, bool] | None = None
@@ -105,7 +106,9 @@ class Chromium:
 
     def _note(self, event: dict[str, Any]) -> None:
         method, told = event.get("method"), event.get("params", {})
-        if method == "Network.requestWillBeSent":
+        if method == "Page.frameNavigated" and "parentId" not in told["frame"]:
+            self._document = told["frame"]["loaderId"]
+        elif method == "Network.requestWillBeSent":
             self.requests.append(told["request"]["url"])
         elif method == "Runtime.exceptionThrown":
             self.console.append(json.dumps(told["exceptionDetails"])[:500])
@@ -136,7 +139,11 @@ class Chromium:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         self.color_scheme("dark" if dark else "light")
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        began = self.call("Page.navigate", url=path.resolve().as_uri())
+        # Until then the document before it answers, which may be a report that is drawn.
+        until = time.monotonic() + _PATIENCE
+        while self._document != began["loaderId"]:
+            self._note(self._next(until))
         self.wait_for("document.readyState === 'complete' && document.documentElement.dataset.drawn")
         self.opened = (path, width, dark)
 

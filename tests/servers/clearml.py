@@ -171,8 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
         is_call = re.fullmatch(r"/(?:v[\d.]+/)?([a-z_]+\.[a-z_.]+)", path)
         endpoint = is_call[1] if is_call else f"{self.command} {path}"
         fault = self.fault = self.clearml.next_fault(f"{self.command} {path}")
-        if fault is not None and fault.until is not None:
-            fault.until.wait(30)
+        if fault is not None:
+            fault.hold()
         if fault is not None and fault.drop == "before":
             self._cut()
         elif fault is not None and fault.status is not None:

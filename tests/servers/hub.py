@@ -33,6 +33,9 @@ READ_TOKEN = "hf_" + "ReadTokenOfTheTests01234567890"
 USER = "tester"
 LARGE_ENDINGS = (".mp4", ".npy", ".npz", ".arrow", ".parquet", ".pkl", ".pth", ".zip")
 
+_LONGEST_WAIT = 300.0
+"""Seconds, so that a test that has failed leaves no thread for ever."""
+
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 RESOLVE = re.compile(r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 BATCH = re.compile(r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch")
@@ -99,6 +102,7 @@ class Fault:
         drop: Cut the connection: "before" anything is done, "after" all is done and nothing was answered, or
             "half-way" through the answer.
         until: Do not answer before this is set.
+        met: Set when it has happened to a request.
     """
 
     where: str
@@ -108,6 +112,13 @@ class Fault:
     message: str = "as the test wants it"
     drop: str | None = None
     until: threading.Event | None = None
+    met: threading.Event = field(default_factory=threading.Event)
+
+    def hold(self) -> None:
+        """Takes note of a request that meets it, and keeps that waiting as long as it says."""
+        self.met.set()
+        if self.until is not None:
+            self.until.wait(_LONGEST_WAIT)
 
 
 @dataclass
@@ -197,8 +208,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.requests.append(f"{self.command} {path}")
             self.fault = self._next_fault(f"{self.command} {path}")
         fault = self.fault
-        if fault is not None and fault.until is not None:
-            fault.until.wait(30)
+        if fault is not None:
+            fault.hold()
         if fault is not None and fault.drop == "before":
             self._cut()
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import re
 import shutil
 import socket
@@ -20,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -41,6 +42,8 @@ class LoopbackMLflow:
         requests: "METHOD /path" of all requests, the oldest first.
         faults: What is still to go wrong.
         tokens: Roles, "read" or "write", by token.
+        settings: Environment variables that it looks at when it answers. MLflow looks at them too where it has no
+            server, so that they are set for its tests only.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,8 +69,10 @@ class LoopbackMLflow:
         }
         from mlflow.server import constants
 
-        os.environ.update({getattr(constants, name): value for name, value in settings.items()})
-        handlers._get_tracking_store()  # makes the database
+        self.settings = {getattr(constants, name): value for name, value in settings.items()}
+        with _forgotten_settings(self.settings):
+            handlers._get_tracking_store()  # makes the database
+            handlers._get_model_registry_store()
         self._app = app
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=Quiet)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -81,7 +86,12 @@ class LoopbackMLflow:
 
     def files(self) -> dict[str, bytes]:
         """Returns everything that it has stored."""
-        return {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+        found = {}
+        for path in self.folder.rglob("*"):
+            with suppress(FileNotFoundError):  # the journal of the database, which comes and goes
+                if path.is_file():
+                    found[str(path)] = path.read_bytes()
+        return found
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
@@ -90,8 +100,8 @@ class LoopbackMLflow:
             fault = next((known for known in self.faults if known.times and re.search(known.where, request)), None)
             if fault is not None:
                 fault.times -= 1
-        if fault is not None and fault.until is not None:
-            fault.until.wait(30.0)
+        if fault is not None:
+            fault.hold()
         if fault is not None and fault.drop == "before":
             return _cut(environ)
         refusal = self._refusal(environ, fault)
@@ -121,6 +131,26 @@ class LoopbackMLflow:
         return None
 
 
+@contextmanager
+def _forgotten_settings(settings: dict[str, str]) -> Iterator[None]:
+    """Sets environment variables, and undoes that, and what MLflow's server sets for the whole process when it begins.
+
+    Otherwise a test that comes later would find its store in the server's database.
+    """
+    from mlflow.tracking._model_registry import utils as registry
+    from mlflow.tracking._tracking_service import utils as tracking
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            patch.setenv(name, "")  # so that it is known, and undone
+            patch.delenv(name)
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        patch.setattr(tracking, "_tracking_uri", tracking._tracking_uri)
+        patch.setattr(registry, "_registry_uri", registry._registry_uri)
+        yield
+
+
 def _cut(environ: dict[str, Any]) -> list[bytes]:
     connection: socket.socket = environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)
@@ -146,7 +176,8 @@ def loopback_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackMLflow]
     server.tokens = {TOKEN: "write"}
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", TOKEN)
+    for name, value in {**server.settings, "MLFLOW_TRACKING_TOKEN": TOKEN}.items():
+        monkeypatch.setenv(name, value)
     yield server
     server.faults.clear()
 
@@ -162,10 +193,12 @@ def empty_database() -> Path:
 
 
 def free_port() -> int:
-    """Returns a port that nobody listens to."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Returns a port that nobody listens to: one of those that the system gives to nobody who does not ask for it."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
@@ -198,7 +231,7 @@ def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 180
     while time.monotonic() < end and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
+            with urllib.request.urlopen(f"{url}/health", timeout=30):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)

@@ -76,10 +76,10 @@ class LoopbackS3:
             fault = next((each for each in self.faults if each.times > 0 and re.search(each.where, request)), None)
             if fault is not None:
                 fault.times -= 1
+        if fault is not None:
+            fault.hold()
         if fault is not None and fault.drop == "before":
             raise _cut(environ)
-        if fault is not None and fault.until is not None:
-            fault.until.wait(30)
         if fault is not None and fault.status is not None:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             return _refuse(start_response, fault.status, "SlowDown", fault.headers)

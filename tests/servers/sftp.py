@@ -29,6 +29,7 @@ class LoopbackSFTP:
         root: The folder that clients see as "/".
         key: Its host key.
         cut_after: Bytes of writing after which a piece is lost, and soon after every connection; None: never.
+        cuts_slowly: Whether the connections stay until somebody hears of it.
         n_written: Bytes written so far.
         n_connections: How many were made.
         can_replace: Whether it knows OpenSSH's `posix-rename`.
@@ -40,6 +41,7 @@ class LoopbackSFTP:
         self.key = paramiko.ECDSAKey.generate(bits=256)
         self.user_key = paramiko.ECDSAKey.generate(bits=256)
         self.cut_after: int | None = None
+        self.cuts_slowly = False
         self.n_written = 0
         self.n_connections = 0
         self.can_replace = True
@@ -79,9 +81,17 @@ class LoopbackSFTP:
 
     def cut(self) -> None:
         """Cuts all connections."""
-        for transport in self._transports:
-            transport.close()
-        self._transports.clear()
+        _close(self.take_connections())
+
+    def take_connections(self) -> list[paramiko.Transport]:
+        """Returns all connections, which are not its any more."""
+        taken, self._transports = self._transports, []
+        return taken
+
+
+def _close(transports: list[paramiko.Transport]) -> None:
+    for transport in transports:
+        transport.close()
 
 
 class _Login(paramiko.ServerInterface):
@@ -112,8 +122,9 @@ class _Handle(paramiko.SFTPHandle):
             self.n_since_cut = 0
         if self.n_since_cut is not None:
             self.n_since_cut += 1
-            if self.n_since_cut == 3:
-                threading.Thread(target=server.cut, daemon=True).start()
+            if self.n_since_cut == 3 and not server.cuts_slowly:
+                # Of connections that are made meanwhile it knows nothing.
+                threading.Thread(target=_close, args=(server.take_connections(),), daemon=True).start()
             if self.n_since_cut != 2:  # what comes behind what was lost leaves a hole
                 return int(paramiko.SFTP_CONNECTION_LOST)
         server.n_written += len(data)

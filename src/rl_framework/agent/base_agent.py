@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import gymnasium
 import numpy as np
@@ -15,6 +16,7 @@ from rl_framework import registry
 from rl_framework.agent.notebook import agent_html
 from rl_framework.agent.record import versions_of_libraries
 from rl_framework.agent.saved_wrappers import read_wrappers, wrapper_members
+from rl_framework.agent.stores import Store, check_store, upload_agent
 from rl_framework.bundle import Bundle, read_bundle, write_bundle
 from rl_framework.environment import BatchedEnvironment
 from rl_framework.environment.batched.action_masks import mask_width
@@ -34,16 +36,6 @@ _ENVIRONMENTS_TO_EVALUATE_IN = 8
 
 STATELESS: Any = object()
 """Stands for a state that was not given to `choose_action`, which None would not: that is a state's beginning."""
-
-
-class Store(Protocol):
-    """What an agent can be uploaded to and downloaded from; connectors are."""
-
-    def upload(self, agent: Any, *, video_recording_environment: Any = None) -> Any:
-        """Takes what it wants of the agent."""
-
-    def download(self, agent: Any) -> Any:
-        """Fetches a bundle and loads it into the agent."""
 
 
 class Agent(ABC):
@@ -350,8 +342,8 @@ class Agent(ABC):
         self.take_history(bundle)
         return self
 
-    def upload(self, connector: Store, video_recording_environment: Any = None) -> Any:
-        """Hands the agent over to a connector.
+    def upload(self, connector: Store | Sequence[Store], video_recording_environment: Any = None) -> Any:
+        """Hands the agent over to a connector, or to each of a list that keeps agents.
 
         Args:
             connector: Where to.
@@ -359,23 +351,23 @@ class Agent(ABC):
                 environment made with `render_mode="rgb_array"`.
 
         Returns:
-            What the connector says about the place.
+            What the connector says about the place; of a list, a list.
 
         Raises:
-            ConnectorError: It could not be delivered; the local copy stays.
+            ArgumentError: It is no connector.
+            ConnectorError: It could not be delivered; the local copy stays, and the others of a list have got it.
         """
-        with progress_bar(1, "uploading", "agent") as bar:
-            answer = connector.upload(self, video_recording_environment=video_recording_environment)
-            bar.update()
-        return answer
+        return upload_agent(self, connector, video_recording_environment)
 
     def download(self, connector: Store) -> Self:
         """Becomes the agent that a connector fetches.
 
         Raises:
+            ArgumentError: It is no connector.
             ConnectorError: It could not be fetched.
             BundleError: What was fetched is not safe to open.
         """
+        check_store(connector)
         with progress_bar(1, "downloading", "agent") as bar:
             connector.download(self)
             bar.update()

@@ -166,7 +166,7 @@ class TrainableAgent(Agent, Generic[Batch]):
             training=True,
         )
         batch.fresh_environments = fresh
-        batch.environment_id = batch.environment_id or environment_id_of(asked.training_environments)
+        batch.environment_id = environment_id_of(asked.training_environments) or batch.environment_id
         return batch
 
     def further_callbacks(self) -> list[Callback]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Runs the command line with the arguments of this process, and ends the process."""
-    from rl_framework.cli.app import app
+    try:
+        from rl_framework.cli.app import app
 
-    app(prog_name="rl-framework")
+        app(prog_name="rl-framework")
+    except KeyboardInterrupt:  # while it is being imported; later, each verb has its own answer
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

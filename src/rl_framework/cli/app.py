@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +39,9 @@ VERBS = (
 _MODULES = {"list": "listing"}
 """Of verbs whose name is taken in Python."""
 
+_UsageError: type[typer.BadParameter] = typer.BadParameter.__base__  # type: ignore[assignment]
+"""What is raised for a command that cannot be read; Typer has no public name for it."""
+
 
 class _Verbs(TyperGroup):
     """Finds verbs by their names."""
@@ -42,6 +49,31 @@ class _Verbs(TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands = dict.fromkeys(VERBS)  # type: ignore[assignment]  # made when asked for
+        self._is_json = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads what stands before the verb."""
+        self._is_json = "--json" in args
+        with self._mistakes_as_json():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the verb."""
+        with self._mistakes_as_json():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _mistakes_as_json(self) -> Iterator[None]:
+        """Lets a command that cannot be read say so on standard output, too, if that is to be JSON."""
+        try:
+            yield
+        except _UsageError as error:
+            if self._is_json:
+                message = error.format_message()
+                told = {"error": {"type": "UsageError", "message": message}, "exit_code": error.exit_code}
+                sys.stdout.write(json.dumps(told, indent=2) + "\n")
+                sys.stdout.flush()
+            raise
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names of the verbs."""

@@ -48,6 +48,7 @@ _WITHOUT_EPISODES = ("composed", "custom", "stable_baselines")
 
 _NEEDED = {
     "agent": ("--algo", "is needed, such as ppo"),
+    "episodes": ("--episodes", "is needed, such as data/cartpole_expert or minari:name"),
     "environment": ("--env", "is needed, such as CartPole-v1 (or --episodes, for imitation)"),
 }
 """What to say of sections that are missing."""
@@ -255,6 +256,8 @@ def _spoken(problem: ConfigurationProblem, spoken: Mapping[str, str]) -> Configu
         if problem.key == key or problem.key.startswith((f"{key}.", f"{key}[")):
             rest = problem.key[len(key) :].lstrip(".")
             return replace(problem, key=f"{option} ({rest})" if rest else option, file=None, line=None)
+    if problem.key == _PLAIN["--env"] and problem.line is None and problem.message.startswith("None: "):
+        return replace(problem, key="--env", message=problem.message.removeprefix("None: "), file=None)
     if problem.key in _NEEDED and problem.message.startswith("is needed"):
         option, message = _NEEDED[problem.key]
         return replace(problem, key=option, message=message)

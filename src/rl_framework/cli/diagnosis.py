@@ -21,7 +21,7 @@ from rl_framework.cli.extras import needed_by_core, needed_by_extras
 from rl_framework.errors import ArgumentError, MissingExtraError
 from rl_framework.secrecy import describe_error
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "display"]
 
 _COMPILERS = ("g++", "clang++", "c++", "cl")
 
@@ -55,7 +55,7 @@ def diagnose(run_directory: Path, is_thorough: bool = False) -> dict[str, Any]:
         "torch": torch_found,
         "compiler": next((path for name in _COMPILERS if (path := shutil.which(name))), None),
         "ffmpeg": _ffmpeg(),
-        "display": _display(),
+        "display": display(),
         "core": core,
         "extras": _extras(is_thorough),
         "environments": _environments(),
@@ -119,7 +119,7 @@ def _ffmpeg() -> str | None:
     return None
 
 
-def _display() -> str | None:
+def display() -> str | None:
     """Returns what shows windows; None: nothing."""
     if not sys.platform.startswith("linux"):
         return platform.system()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from rich.console import Console, RenderableType
 from rl_framework.secrecy import RedactingFilter
 
 __all__ = ["STDERR", "note", "only_stderr", "show", "told_on_stderr"]
+
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
+"""What gymnasium's warnings have around them, whether or not a terminal reads them."""
 
 _WIDE = 160
 """Columns of a table that goes into a file or to another program."""
@@ -70,7 +74,8 @@ def told_on_stderr() -> Iterator[None]:
 
 
 def _note_of_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    note(f"warning: {' '.join(str(message).split())}")
+    text = " ".join(_COLOURS.sub("", str(message)).split())
+    note(f"warning: {text.removeprefix('WARN: ')}")
 
 
 @contextmanager

@@ -52,13 +52,13 @@ class TrainingProgress(Callback):
 
     def on_training_start(self, event: TrainingStarted, training: Training) -> None:
         """Shows where training begins."""
-        self._announce(training)
         now = time.monotonic()
         self._start, self._total = training.start, event.total_timesteps
         self._drawn_at = self._told_at = now
         self._told_part = (event.timestep - self._start) * _LINES // max(1, self._total - self._start)
         self._marks = [(now, event.timestep)]
         self._last_return = None
+        self._announce(training)  # Ctrl-C may come meanwhile: then the end is told, and it is the end of this training
         if self.is_shown and STDERR.is_terminal:
             # Without a thread of its own: environments may be about to fork this process.
             columns = BarColumn(bar_width=30), TextColumn("{task.description}")

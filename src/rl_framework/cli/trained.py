@@ -17,7 +17,7 @@ from rl_framework.errors import ArgumentError, BundleError, UnknownNameError
 from rl_framework.experiment import Run
 from rl_framework.experiment.environments import filmable, source_of
 from rl_framework.experiment.folders import CONFIG
-from rl_framework.stores import is_address, is_published, parse_address
+from rl_framework.stores import is_address, is_published, parse_address, refuse_address
 
 if TYPE_CHECKING:
     from rl_framework.agent import Agent
@@ -91,7 +91,10 @@ def find_run(name: str) -> Run:
 
     Raises:
         UnknownNameError: There is none; runs with names like it are told.
+        ArgumentError: It is an address.
     """
+    remedy = "A run goes on in its folder; in Python, train(..., resume_from=ADDRESS) goes on from a checkpoint there."
+    refuse_address(name, "RUN", remedy)
     path = Path(name)
     found = _run_around(path)
     if found is None or not path.exists():

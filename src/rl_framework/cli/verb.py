@@ -38,6 +38,17 @@ EPILOG = (
 
 _KEPT_IN = "_rl_framework_folder"
 
+_OPTIONS = {
+    "environment": "--env",
+    "episode_sequence": "--episodes",
+    "evaluation_environment": "--env",
+    "n_episodes": "--episodes",
+    "n_eval_episodes": "--episodes",
+    "path": "--out",
+    "training_environments": "--env",
+}
+"""Of arguments that are called otherwise in Python: the option, where a verb has it and none of the argument's name."""
+
 _ON_THE_WAY = (ConnectorError, NonFiniteError, RecordingError)
 """What fails although everything that was asked for was right."""
 
@@ -128,6 +139,8 @@ def _with_option(error: Exception, names: Collection[str]) -> Exception:
     """Lets an error about an argument name the option of the same name."""
     if isinstance(error, ArgumentError):
         option = f"--{error.argument.replace('_', '-')}"
+        if option not in names:
+            option = _OPTIONS.get(error.argument, option)
         if option in names and str(error).startswith(f"{error.argument}="):
             error.args = (f"{option}{str(error)[len(error.argument) :]}",)
     return error

@@ -29,6 +29,11 @@ class Connector(Callback, ABC):
     overrides `upload` and `download`.
     """
 
+    @property
+    def keeps_agents(self) -> bool:
+        """Whether agents can be uploaded to it."""
+        return type(self).upload is not Connector.upload
+
     @abstractmethod
     def log_metrics(self, metrics: Mapping[str, float], timestep: int, time: float) -> None:
         """Records numbers.

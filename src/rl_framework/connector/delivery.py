@@ -238,7 +238,6 @@ class Delivery:
         condition = self._condition
         while True:
             with condition:
-                self._is_calling = False
                 item = self._spool.next()
                 while item is None and not self._closed:
                     condition.notify_all()
@@ -253,11 +252,12 @@ class Delivery:
             try:
                 self._deliver(item)
             except Exception as error:  # noqa: BLE001 (every failure is judged, and told)
+                self._is_calling = False
                 if not self._failed(item, error, n_drains):
                     return
             else:
+                self._is_calling = False
                 with condition:
-                    self._is_calling = False
                     self._spool.delivered(item)
                     self._arrived()
                     condition.notify_all()
@@ -298,7 +298,6 @@ class Delivery:
             self._reported.add(reason)
             logger.error("%s refused %r: %s. It is kept in %s", self.name, item.kind, reason, self.spool)
         with self._condition:
-            self._is_calling = False
             if goes_on:
                 self._spool.refuse(item, reason)
                 self._condition.notify_all()
@@ -313,7 +312,6 @@ class Delivery:
             return
         end = time.monotonic() + seconds
         with self._condition:
-            self._is_calling = False
             # Whoever drains wants to know now whether the service is back; but one attempt is enough, and a service
             # that said when to come back is not asked before.
             while not self._closed and (left := end - time.monotonic()) > 0:
@@ -326,7 +324,7 @@ class Delivery:
     def _after_fork_in_child(self) -> None:
         """Begins a spool of its own: the parent goes on with the other one."""
         parent = self._spool
-        parent.forget_after_fork()
+        parent.let_go()
         self._begin_anew()
         directory = parent.directory / f"forked-{os.getpid()}"
         self._spool = Spool(directory, parent.name, parent.destination)
@@ -375,6 +373,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

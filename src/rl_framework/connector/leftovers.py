@@ -14,7 +14,7 @@ from rl_framework.connector.spool_folder import spools_in
 from rl_framework.errors import ConnectorError
 from rl_framework.retry import RetryPolicy, call_with_retries, is_refused_altogether, may_pass
 
-__all__ = ["sync"]
+__all__ = ["count_left", "sync"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +86,21 @@ def sync(
     if refused:
         raise ConnectorError(f"{len(refused)} items were refused, and {n_delivered} delivered: {refused[0]}")
     return n_delivered
+
+
+def count_left(spool: str | os.PathLike[str], destination: Mapping[str, Any]) -> int:
+    """Returns how many items earlier processes have left for a destination in a spool and in those below it."""
+    n_left = 0
+    for directory in spools_in(spool):
+        try:
+            queue = Spool(directory)
+        except (ConnectorError, OSError):  # in use, or damaged, which `sync` tells
+            continue
+        try:
+            n_left += queue.n_left if queue.destination == dict(destination) else 0
+        finally:
+            queue.close()
+    return n_left
 
 
 class _Attempt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import time
@@ -12,13 +13,15 @@ from typing import Any
 
 from rl_framework.connector.base import Connector
 from rl_framework.connector.delivery import Delivery, Item
-from rl_framework.connector.leftovers import sync
+from rl_framework.connector.leftovers import count_left, sync
 from rl_framework.errors import ConnectorError
 from rl_framework.retry import RetryPolicy, may_pass
 from rl_framework.secrecy import describe_error
-from rl_framework.training import Event, Training, TrainingEnded, TrainingFailed
+from rl_framework.training import Event, Training, TrainingEnded, TrainingFailed, TrainingStarted
 
 __all__ = ["RemoteConnector"]
+
+logger = logging.getLogger(__name__)
 
 _SPOOLS = Path("runs") / ".spool"
 
@@ -121,11 +124,25 @@ class RemoteConnector(Connector):
 
     def on_event(self, event: Event, training: Training) -> None:
         """Turns events into items; at the end of training, waits for their delivery, for a bounded time."""
+        if isinstance(event, TrainingStarted) and event.resumed:
+            self._tell_what_is_left()
         super().on_event(event, training)
         if isinstance(event, TrainingEnded | TrainingFailed) and self._delivery is not None:
             # Lets go of the spool too, so that another connector or process can deliver what is left.
             self._delivery.close(self.patience)
             self._delivery.report()
+
+    def _tell_what_is_left(self) -> None:
+        place = self._spool_directory or _SPOOLS
+        n_left = count_left(place, self.destination()) if place.is_dir() else 0
+        if n_left:
+            logger.warning(
+                "%s has not got everything of an earlier training: %d left in %s. Deliver it with %s(...).sync()",
+                self.service,
+                n_left,
+                place.absolute(),
+                type(self).__name__,
+            )
 
     def sync(self) -> int:
         """Delivers what is left of this and earlier processes, as far as their spools lie side by side.

@@ -97,7 +97,8 @@ class Spool:
         self._begun: dict[int, int] = {}
         self._reset()
         if (self.directory / HEAD).exists():
-            self._open()
+            with suppress(FileNotFoundError):  # somebody else has delivered everything meanwhile
+                self._open()
 
     def _reset(self) -> None:
         self._is_stale = False  # closed with something in it, which others may have delivered since
@@ -270,6 +271,9 @@ class Spool:
             return True
         try:
             self._open()
+        except FileNotFoundError:  # somebody else has delivered everything meanwhile
+            self._reset()
+            return True
         except ConnectorError as error:
             logger.warning("%s", error)
             return False
@@ -301,11 +305,12 @@ class Spool:
         elif had_files and not self._unwritten:
             self._is_stale = True
 
-    def forget_after_fork(self) -> None:
-        """Lets go of the files without touching what the parent process goes on using."""
+    def let_go(self) -> None:
+        """Closes the files without touching anything in the folder, which the parent of this process may be using."""
         for file in (self._items, self._outcomes, self._reader, self._lock_file):
             if file is not None:
                 file.close()
+        self._items = self._outcomes = self._reader = self._lock_file = self._ahead = None
 
     # The folder
 
@@ -326,6 +331,13 @@ class Spool:
         sync_directory(self.directory)
 
     def _open(self) -> None:
+        try:
+            self._read_all()
+        except BaseException:
+            self.let_go()
+            raise
+
+    def _read_all(self) -> None:
         self._take_lock()
         self._watermark = 0
         for known in (self._missing, self._refused, self._begun):

@@ -24,12 +24,22 @@ HEAD = "spool.json"
 
 
 def locked(path: Path) -> BinaryIO | None:
-    """Returns a file that nobody else has locked, or None. The system unlocks it when the process ends, however."""
+    """Returns a file that nobody else has locked, or None. The system unlocks it when the process ends, however.
+
+    Raises:
+        FileNotFoundError: The folder is gone, or whoever had locked it has just removed it.
+    """
     file = path.open("ab")
     if fcntl is not None:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            is_there = os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except OSError as error:
+            file.close()
+            if isinstance(error, FileNotFoundError):
+                raise
+            return None
+        if not is_there:  # it was removed, and somebody else has made another one
             file.close()
             return None
     return file

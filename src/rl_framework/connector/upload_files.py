@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
 from rl_framework.agent.record import run_record
+from rl_framework.bundle import decode_value, encode_value
 from rl_framework.environment.door import environment_id_of
-from rl_framework.errors import ArgumentError
+from rl_framework.errors import ArgumentError, BundleError, SpaceMismatchError, UnsavableError
 from rl_framework.evaluation import EvaluationResult
 from rl_framework.report import plot_learning_curve, record_video
 from rl_framework.secrecy import redact, redact_values
 from rl_framework.training.metrics import read_metrics
 
 __all__ = ["MEASURED", "RECORD", "Prepared", "UploadSettings", "evaluate_for_upload", "prepare_upload", "redacted_copy"]
+
+logger = logging.getLogger(__name__)
 
 MEASURED = ("metrics.jsonl", "histograms.jsonl")
 RECORD = "record.json"
@@ -65,12 +70,14 @@ class Prepared(NamedTuple):
         files: The files by the names that they are to have.
         evaluation: The result that is among them, or None.
         environment: Name of the environment, as far as it is known.
+        arguments: With which gymnasium makes the environment of that name; None: that is not known.
         record: Of the last training; empty if there was none.
     """
 
     files: dict[str, Path]
     evaluation: EvaluationResult | None
     environment: str | None
+    arguments: dict[str, Any] | None
     record: dict[str, Any]
 
 
@@ -92,7 +99,7 @@ def prepare_upload(
         settings: Of the upload.
         measured: Folder with the metrics and histograms of its training.
         environment: Where to film and to evaluate; None: no film, and the evaluation takes place in what
-            `environment_name` or the agent's record names, if gymnasium knows that.
+            `environment_name` or the agent's record names, if its id is all that it takes to make that.
         environment_name: What the environment is called; None: what it says itself, or the agent's record.
         evaluation: The result to report; None: the agent is evaluated.
 
@@ -102,24 +109,61 @@ def prepare_upload(
     folder.mkdir(parents=True, exist_ok=True)
     runs = [dict(run) for run in agent.history().get("runs", [])]
     record = runs[-1] if runs else {}
-    name = environment_name or environment_id_of(environment) or record.get("environment")
+    known = environment_name or environment_id_of(environment)
+    name = known or record.get("environment")
     name = name if isinstance(name, str) else None
+    # A result that was made elsewhere is of the environment that was trained in, whatever is filmed.
+    arguments = _arguments_of(environment if evaluation is None else None, name, record)
     files = {settings.file_name: agent.save_to_file(folder / Path(settings.file_name).name)}
     if evaluation is None:
-        evaluation = evaluate_for_upload(agent, settings.n_eval_episodes, environment, name, record)
+        evaluation = evaluate_for_upload(agent, settings.n_eval_episodes, environment, name, arguments)
+        if evaluation is not None and known is None:  # it was found out by opening it
+            name = evaluation.environment or name
     if evaluation is not None:
-        files["results.json"] = _write(folder / "results.json", _results(evaluation, name))
+        files["results.json"] = _write(folder / "results.json", _results(evaluation, name, arguments))
     if environment is not None and settings.video_length:
         path = folder / "replay.mp4"
         files["replay.mp4"] = record_video(agent, environment, path, length=settings.video_length)
     files |= {} if measured is None else _metrics(folder, measured)
     files[RECORD] = _write(folder / RECORD, runs)
     files["system.json"] = _write(folder / "system.json", run_record(command_line=[]))
-    return Prepared(files, evaluation, name, record)
+    return Prepared(files, evaluation, name, arguments, record)
+
+
+def _arguments_of(environment: Any, name: str | None, record: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns with which arguments gymnasium makes an environment; None: that is not known.
+
+    Args:
+        environment: The environment; None: the one of that name.
+        name: What the environment is called.
+        record: Of the last training.
+    """
+    if isinstance(environment, str):
+        return {}
+    if environment is None:
+        if name != record.get("environment"):
+            return {}
+        if record.get("environment_source", "id") != "id":
+            return None  # objects and factories may have been made in any way
+        try:
+            arguments = decode_value(record.get("environment_kwargs"))
+        except BundleError:
+            return None
+        return dict(arguments or {}) if isinstance(arguments, dict | None) else None
+    is_single = isinstance(environment, gymnasium.Env | EnvSpec)
+    spec = getattr(environment, "spec", environment) if is_single else None
+    registered = gymnasium.registry.get(spec.id) if isinstance(spec, EnvSpec) else None
+    if spec is None or registered is None or spec.additional_wrappers:
+        return None
+    arguments = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
+    arguments = {key: value for key, value in arguments.items() if repr(value) != repr(registered.kwargs.get(key))}
+    if spec.max_episode_steps != registered.max_episode_steps:
+        arguments["max_episode_steps"] = spec.max_episode_steps
+    return arguments
 
 
 def evaluate_for_upload(
-    agent: Any, n_episodes: int, environment: Any, name: str | None, record: dict[str, Any]
+    agent: Any, n_episodes: int, environment: Any, name: str | None, arguments: dict[str, Any] | None
 ) -> EvaluationResult | None:
     """Evaluates an agent, acting deterministically, or returns None if that is not wanted or not possible.
 
@@ -128,27 +172,35 @@ def evaluate_for_upload(
         n_episodes: Episodes; 0: none.
         environment: Where to; None: in what `name` names, if gymnasium knows that.
         name: What the environment is called.
-        record: Of the last training, which may say with which arguments the environment is made.
+        arguments: With which the environment of that name is made; None: that is not known.
 
     Returns:
         The result.
     """
     if n_episodes == 0:
         return None
-    kwargs = None
-    if environment is None:
-        # What a stranger's record names is not imported, as "module:Name-v0" would be.
-        if name is None or ":" in name or name not in gymnasium.registry:
-            return None
-        environment = name
-        kwargs = record.get("environment_kwargs") if name == record.get("environment") else None
-    result: EvaluationResult = agent.evaluate(
-        environment,
-        n_episodes,
-        deterministic=True,
-        environment_kwargs=kwargs if isinstance(kwargs, dict) else None,
+    if environment is not None:
+        given: EvaluationResult = agent.evaluate(environment, n_episodes, deterministic=True)
+        return given
+    # What a stranger's record names is not imported, as "module:Name-v0" would be.
+    if name is None or ":" in name or name not in gymnasium.registry:
+        return None
+    reason = "it was trained in environments that were made elsewhere"
+    if arguments is not None:
+        try:
+            result: EvaluationResult = agent.evaluate(
+                name, n_episodes, deterministic=True, environment_kwargs=arguments or None
+            )
+            return result
+        except SpaceMismatchError as error:
+            reason = str(error)
+    logger.warning(
+        "the agent is uploaded without an evaluation in %s (%s): give video_recording_environment=, or "
+        "n_eval_episodes=0 if none is wanted",
+        name,
+        reason,
     )
-    return result
+    return None
 
 
 def redacted_copy(path: Path, copy: Path) -> Path:
@@ -158,8 +210,12 @@ def redacted_copy(path: Path, copy: Path) -> Path:
     return copy
 
 
-def _results(evaluation: EvaluationResult, environment: str | None) -> dict[str, Any]:
+def _results(evaluation: EvaluationResult, environment: str | None, arguments: dict[str, Any] | None) -> dict[str, Any]:
     low, high = evaluation.confidence_interval()
+    try:
+        made_with = encode_value(arguments, "environment_kwargs") or None
+    except UnsavableError:
+        made_with = None
     return {
         "mean_reward": evaluation.mean,
         "std_reward": evaluation.std,
@@ -169,6 +225,7 @@ def _results(evaluation: EvaluationResult, environment: str | None) -> dict[str,
         "interval_95": [low, high],
         **evaluation.to_dict(),
         "environment": environment or evaluation.environment,
+        **({} if made_with is None else {"environment_kwargs": made_with}),
     }
 
 

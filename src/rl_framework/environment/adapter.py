@@ -224,6 +224,8 @@ class AdaptedSlots(BatchedEnvironment):
             slice(int(end) - adapter.n_slots, int(end)) for end, adapter in zip(ends, adapters, strict=True)
         ]
         super().__init__(int(ends[-1]), first.observation_space, first.action_space)
+        name = self.metadata.get("name")
+        self.environment_id = name if isinstance(name, str) else None
         self.vectorization = "adapter"
         self.vectorization_reason = "the adapter has a slot for every agent"
         self._owned = list(owned)

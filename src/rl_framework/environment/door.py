@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import gymnasium
@@ -306,9 +307,10 @@ def _single(source: Any, kwargs: dict[str, Any], argument: str) -> _Single:
         check_factory(source, kwargs, argument)
         return _Single(make=partial(make_from_factory, source, kwargs, argument))
     problem = "there is no environment" if source is None else f"a {type(source).__name__} is no environment"
-    raise EnvironmentSourceError(
-        argument, source, problem, f"Give {_ACCEPTED}, or register an adapter for it (EnvironmentAdapter)."
-    )
+    remedy = f"Give {_ACCEPTED}, or register an adapter for it (EnvironmentAdapter)."
+    if isinstance(source, ModuleType) and hasattr(source, "parallel_env"):  # as PettingZoo's worlds are imported
+        remedy = f"Give {source.__name__.rpartition('.')[2]}.parallel_env."
+    raise EnvironmentSourceError(argument, source, problem, remedy)
 
 
 def _refuse_kwargs(kwargs: dict[str, Any], argument: str) -> None:

@@ -26,6 +26,8 @@ __all__ = [
     "standard_wrappers",
 ]
 
+_VERSION = re.compile(r"-v\d+$")
+
 
 @dataclass(frozen=True)
 class Family:
@@ -220,10 +222,12 @@ def register_package_of(source: str | EnvSpec, argument: str = "environment") ->
 def near_ids(identifier: str, count: int = 3) -> list[str]:
     """Returns registered ids, and examples of known packages, that look like one, nearest first."""
     known = {name.lower(): name for name in [*gymnasium.registry, *(id_ for f in FAMILIES for id_ in f.examples)]}
-    # A version that does not exist is not what makes an id another one.
-    bare = {re.sub(r"-v\d+$", "", name): full for name, full in sorted(known.items())}
-    wanted = re.sub(r"-v\d+$", "", identifier.lower())
-    return [bare[match] for match in get_close_matches(wanted, bare, n=count, cutoff=0.7)]
+    # A version that does not exist is not what makes an id another one; nor is a namespace that was left out.
+    bare = {_VERSION.sub("", name): full for name, full in sorted(known.items())}
+    wanted = _VERSION.sub("", identifier.lower())
+    same = [full for name, full in bare.items() if name.rpartition("/")[2] == wanted]
+    close = [bare[match] for match in get_close_matches(wanted, bare, n=count, cutoff=0.7)]
+    return list(dict.fromkeys([*same, *close]))[:count]
 
 
 def known_environments() -> list[Family]:

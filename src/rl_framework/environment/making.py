@@ -99,10 +99,20 @@ def gymnasium_errors(source: str | EnvSpec, argument: str) -> Iterator[None]:
             argument,
             source,
             f"gymnasium does not know this id: {problem}",
-            f"{near}Import the package that registers it before this call, or give a factory.",
+            f"{near}Import the package that registers it before this call, or give a factory.{_if_path(source)}",
         ) from error
     except (gymnasium.error.Error, TypeError) as error:
-        raise EnvironmentSourceError(argument, source, f"gymnasium could not make it: {error}") from error
+        problem = f"gymnasium could not make it: {error}"
+        is_unknown = isinstance(source, str) and source not in gymnasium.registry
+        # Whoever asks for a spec needs a version; gymnasium has no error of its own for that.
+        near = _did_you_mean(source) if is_unknown and not isinstance(error, gymnasium.error.DeprecatedEnv) else ""
+        raise EnvironmentSourceError(argument, source, problem, f"{near}{_if_path(source)}".strip()) from error
+
+
+def _if_path(source: str | EnvSpec) -> str:
+    if not isinstance(source, str) or not source.endswith((".x86_64", ".x86", ".exe", ".app")):
+        return ""
+    return f" What Unity built is given as a path: pathlib.Path({source!r})."
 
 
 def _did_you_mean(source: str | EnvSpec) -> str:

@@ -17,7 +17,7 @@ from rl_framework.episode.checks import check_spaces
 from rl_framework.episode.episode import Episode
 from rl_framework.episode.recording.actors import actor_for, generator_owners_of
 from rl_framework.episode.recording.recorder import EpisodeRecorder, check_free
-from rl_framework.errors import RLFrameworkError
+from rl_framework.errors import ArgumentError, RLFrameworkError
 from rl_framework.progress import progress_bar as show_progress
 from rl_framework.seeding import check_seed, derive_seed, fresh_seed, isolated_random_state
 
@@ -89,6 +89,13 @@ def collect_episodes(
     """
     from rl_framework.episode.sequence import EpisodeSequence
 
+    if callable(getattr(agent_or_policy, "collect", None)):
+        raise ArgumentError(
+            "agent_or_policy",
+            agent_or_policy,
+            "acts for several groups of agents, whose episodes are not alike",
+            "Use its own train, evaluate and collect, which gives the episodes of each group.",
+        )
     n_episodes = check_episode_count(n_episodes, "n_episodes")
     check_free(path)
     seed = check_seed(seed)

@@ -29,16 +29,20 @@ def as_episode_sequence(value: Any, argument: str) -> EpisodeSequence | None:
         argument: Name of the argument it came from, for errors.
 
     Raises:
-        ArgumentError: It is something else.
+        ArgumentError: It is something else, or holds no episodes.
         EpisodeDataError: The episodes are damaged.
     """
-    if value is None or isinstance(value, EpisodeSequence):
-        return value
+    if value is None:
+        return None
     if isinstance(value, str | Path):
-        return EpisodeSequence.from_dataset(value)
-    if isinstance(value, Sequence):
-        return EpisodeSequence.from_episodes(value)
-    raise ArgumentError(argument, value, "is no sequence of episodes", "Give an EpisodeSequence or the path of one.")
+        value = EpisodeSequence.from_dataset(value)
+    if not isinstance(value, Sequence):
+        raise ArgumentError(
+            argument, value, "is no sequence of episodes", "Give an EpisodeSequence or the path of one."
+        )
+    if not len(value):
+        raise ArgumentError(argument, value, "holds no episodes", "Did a filter or a slice leave any?")
+    return value if isinstance(value, EpisodeSequence) else EpisodeSequence.from_episodes(value)
 
 
 def check_episodes_fit(

@@ -95,7 +95,7 @@ class EpisodeSequence(Exchange):
         Raises:
             EpisodeDataError: An episode is damaged, does not fit the spaces or the others, or holds NaN or infinity
                 (but rewards may be all NaN where they are not known).
-            ArgumentError: There is no episode.
+            ArgumentError: There is no episode, or they are in no list.
         """
         if isinstance(episodes, EpisodeSequence):
             observation_space, action_space = _stated(episodes, observation_space, action_space)

@@ -7,10 +7,11 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, replace
+from functools import partial
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import Field, TypeAdapter, ValidationError
-from pydantic_core import InitErrorDetails
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import InitErrorDetails, PydanticKnownError
 
 from rl_framework import registry
 from rl_framework.errors import RLFrameworkError, UnknownNameError
@@ -18,7 +19,7 @@ from rl_framework.experiment.sections.kinds import Kind, KindOf, Role, key_in, r
 from rl_framework.experiment.sections.section import Whole, complaint, complaints, whole
 from rl_framework.experiment.sections.signatures import Parameter, data_type, is_scalar, members_of, parameters_of
 
-__all__ = ["AGENT", "agent_section", "algorithm_parameters", "make_agent"]
+__all__ = ["AGENT", "agent_section", "algorithm_parameters", "make_agent", "needs_episodes"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +29,12 @@ _NOT_PARAMETERS = ("env", "_init_setup_model", "observation_space", "action_spac
 """What an algorithm's constructor takes and an agent gives."""
 
 _SHARES = ("gamma", "gae_lambda", "tau", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
-_COUNTS = ("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size")
+_COUNTS = ("batch_size", "buffer_size", "n_epochs", "n_steps", "stats_window_size", "target_update_interval")
+_POSITIVE = ("clip_range", "learning_rate", "learning_starts", "max_grad_norm", "target_kl", "vf_coef")
 _RANGES: dict[str, dict[str, Any]] = {
     **{name: {"ge": 0, "le": 1} for name in _SHARES},
     **{name: {"ge": 1} for name in _COUNTS},
-    **{name: {"ge": 0} for name in ("learning_starts", "max_grad_norm", "vf_coef", "target_kl")},
+    **{name: {"ge": 0} for name in _POSITIVE},
 }
 """Of parameters that mean the same in every library."""
 
@@ -68,7 +70,8 @@ def type_of_algorithm(algorithm: str) -> str:
     if algorithm in registry.offline_algorithms:
         return "offline"
     known = {*registry.algorithms, *registry.imitation_algorithms, *registry.offline_algorithms}
-    raise UnknownNameError("algorithm", algorithm, known)
+    remedy = f"It is a part, which joins others: ppo+{algorithm}." if algorithm in registry.parts else ""
+    raise UnknownNameError("algorithm", algorithm, known, remedy)
 
 
 def _default_type(data: Mapping[str, Any]) -> str | None:
@@ -141,8 +144,17 @@ def _within(name: str, annotation: Any) -> Any:
     if limits is None or annotation is Any:
         return annotation
     kinds = {float: Annotated[float, Field(**limits)], Whole: whole(**limits)}
-    choices = [kinds.get(each, each) for each in members_of(annotation)]
-    return choices[0] if len(choices) == 1 else Union[tuple(choices)]  # noqa: UP007
+    # A union has one message for all its members, which tells no range: that of its numbers is checked afterwards.
+    return kinds.get(annotation) or Annotated[annotation, AfterValidator(partial(_check_range, limits))]
+
+
+def _check_range(limits: Mapping[str, Any], value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and not value >= limits["ge"]:
+        raise PydanticKnownError("greater_than_equal", {"ge": limits["ge"]})
+    if is_number and value > limits.get("le", value):
+        raise PydanticKnownError("less_than_equal", {"le": limits["le"]})
+    return value
 
 
 def _number_or_schedule(annotation: Any) -> Any:
@@ -182,6 +194,16 @@ def make_agent(section: Kind, changed: Mapping[str, Any] | None = None, device: 
             raise
     logger.warning("%s has no parameter device: it runs where its library chooses", section.type)
     return target(**arguments)
+
+
+def needs_episodes(section: Kind) -> bool:
+    """Tells whether an agent cannot learn without episodes."""
+    from rl_framework.agent import ILAgent
+
+    target = type(section).target
+    if not (isinstance(target, type) and issubclass(target, ILAgent)):
+        return False
+    return bool(getattr(getattr(make_agent(section), "learner", None), "needs_episodes", False))
 
 
 def _made(value: Any, device: str) -> Any:

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails
 
 from rl_framework.errors import ConfigurationError, ConfigurationProblem
-from rl_framework.experiment.agents import AGENT, agent_section
+from rl_framework.experiment.agents import AGENT, agent_section, needs_episodes
 from rl_framework.experiment.connectors import CONNECTOR
 from rl_framework.experiment.environments import GYMNASIUM, WRAPPER, check_environment
 from rl_framework.experiment.reading.bases import BASE, with_bases
@@ -230,7 +230,10 @@ class ExperimentConfig(Section):
         if self.agent is None and "agent" not in given:
             yield complaint("is needed, such as {type: stable_baselines, algorithm: ppo}", ("agent",))
         has_environment = self.environment is not None or "training_environments" in given
-        if not has_environment and self.episodes is None and "episode_sequence" not in given:
+        has_episodes = self.episodes is not None or "episode_sequence" in given
+        if self.agent is not None and "agent" not in given and not has_episodes and needs_episodes(self.agent):
+            yield complaint("is needed, such as {path: data/expert}: the algorithm learns from episodes", ("episodes",))
+        elif not has_environment and not has_episodes:
             yield complaint("is needed, such as {id: CartPole-v1}", ("environment",))
         can_evaluate = has_environment or "evaluation_environment" in given
         if self.video is not None and not can_evaluate:

@@ -103,17 +103,14 @@ def open_episodes(section: EpisodesConfig) -> tuple[Any, Any]:
     Raises:
         RLFrameworkError: They cannot be read, or none is left.
     """
-    from rl_framework.episode import EpisodeSequence
-
-    if section.path is not None:
-        episodes = EpisodeSequence.from_dataset(section.path)
-    elif section.minari is not None:
-        episodes = EpisodeSequence.from_minari(section.minari)
-    elif section.hub is not None:
-        episodes = EpisodeSequence.from_hub(section.hub, revision=section.revision)
-    else:
-        assert section.unity_demo is not None  # one of the four is given
-        episodes = EpisodeSequence.from_unity_demo(section.unity_demo)
+    try:
+        episodes = _read_episodes(section)
+    except ArgumentError as error:
+        if str(error.value) == (section.path or section.minari or section.unity_demo):
+            # So it is called in a configuration and on the command line.
+            error.args = (str(error).replace(f"{error.argument}=", "episodes=", 1),)
+            error.argument = "episodes"
+        raise
     if section.minimum_return is not None:
         episodes = episodes.filter(minimum_return=section.minimum_return)
     if section.n_episodes is not None:
@@ -124,3 +121,16 @@ def open_episodes(section: EpisodesConfig) -> tuple[Any, Any]:
         return episodes, None
     # Not by the experiment's seed: its runs are to be measured against the same episodes.
     return episodes.split(section.validation_fraction, seed=0)
+
+
+def _read_episodes(section: EpisodesConfig) -> Any:
+    from rl_framework.episode import EpisodeSequence
+
+    if section.path is not None:
+        return EpisodeSequence.from_dataset(section.path)
+    if section.minari is not None:
+        return EpisodeSequence.from_minari(section.minari)
+    if section.hub is not None:
+        return EpisodeSequence.from_hub(section.hub, revision=section.revision)
+    assert section.unity_demo is not None  # one of the four is given
+    return EpisodeSequence.from_unity_demo(section.unity_demo)

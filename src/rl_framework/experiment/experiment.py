@@ -138,6 +138,9 @@ class Experiment:
 
         return json_schema()
 
+    def __repr__(self) -> str:
+        return f"Experiment({self.config.name!r}, folder={None if self.folder is None else str(self.folder)!r})"
+
     # Step by step
 
     def build(self) -> Self:

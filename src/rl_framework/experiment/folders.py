@@ -13,6 +13,7 @@ import yaml
 import rl_framework
 from rl_framework.errors import ArgumentError
 from rl_framework.experiment.reading.documents import implicit_resolvers, read_file
+from rl_framework.stores import refuse_address
 from rl_framework.whole_file import written_whole
 
 __all__ = [
@@ -71,6 +72,9 @@ def new_folder(run_directory: str | Path, name: str) -> Path:
     Raises:
         ArgumentError: The run directory cannot be written to.
     """
+    refuse_address(
+        Path(run_directory), "run_directory", "Name a folder, and send the run there with a connector 'storage'."
+    )
     number = 1
     while True:
         folder = Path(run_directory) / (name if number == 1 else f"{name}-{number}")
@@ -122,7 +126,9 @@ def write_config(path: Path, data: dict[str, Any], note: str = "", *, keep_earli
         numbers = (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(1))
         earlier = next(candidate for candidate in numbers if not candidate.exists())
         shutil.copyfile(path, earlier)
-    comments = f"# Written by rl_framework {rl_framework.__version__}; it makes the same run again.\n"
+    is_certain = data.get("tuning") is None and (data.get("seed") is not None or data.get("seeds") is not None)
+    promise = "; it makes the same run again" if is_certain else ""
+    comments = f"# Written by rl_framework {rl_framework.__version__}{promise}.\n"
     comments += "".join(f"# {line}\n" for line in note.splitlines())
     text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     with written_whole(path) as temporary:

@@ -72,7 +72,8 @@ class Registry:
         Args:
             name: Short name; lower case by convention, compared without regard to case.
             target: The object, or `"module:attribute"`.
-            replace: Whether another object of that name may be replaced.
+            replace: Whether another object of that name may be replaced. A class of a notebook may be, by the same
+                class when its cell runs again.
 
         Raises:
             ArgumentError: The name is empty or taken by another object, or the lazy address is malformed.
@@ -83,7 +84,8 @@ class Registry:
             check_address(target, "target")
         key = name.lower()
         taken = self._entries.get(key)
-        if taken is not None and taken is not target and taken != target and not replace:
+        is_taken = taken is not None and taken is not target and taken != target
+        if is_taken and not replace and not _is_defined_again(taken, target):
             raise ArgumentError(
                 "name",
                 name,
@@ -289,6 +291,12 @@ class Registry:
         root = address.partition(":")[0].partition(".")[0]
         may_be = root == module.partition(".")[0] and getattr(target, "__qualname__", None) == attribute
         return may_be and self._try(name) is target
+
+
+def _is_defined_again(taken: Any, target: Any) -> bool:
+    """Tells whether a cell of a notebook ran again: the same name, in what is no module."""
+    origins = [(getattr(each, "__module__", None), getattr(each, "__qualname__", None)) for each in (taken, target)]
+    return isinstance(taken, type) and origins[0] == origins[1] and origins[0][0] in ("__main__", "__mp_main__")
 
 
 def _address_of(target: Any) -> str:

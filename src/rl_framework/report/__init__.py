@@ -1,4 +1,12 @@
-"""Pictures, videos and pages of agents and of their training."""
+"""Pictures, videos and pages of agents and of their training.
+
+The package can be called: `rl_framework.report("runs/walker")` is `write_report("runs/walker")`.
+"""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from rl_framework.report.inline_video import InlineVideo, show_video
 from rl_framework.report.live_curve import LiveCurve
@@ -20,3 +28,11 @@ __all__ = [
     "show_video",
     "write_report",
 ]
+
+
+class _CallableModule(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Path:
+        return write_report(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -234,8 +234,8 @@ class SFTPStore(FileStore):
         if isinstance(error, EOFError | paramiko.SSHException | paramiko.ssh_exception.NoValidConnectionsError):
             return StoreError(f"{self.address}: {describe_error(error)}", transient=True)
         told = super().judge(error)
-        if isinstance(error, OSError) and error.errno is None and "closed" in str(error).lower():
-            told.transient = True
+        if isinstance(error, OSError) and error.errno is None:  # paramiko's own words, or the server's
+            told.transient |= any(word in str(error).lower() for word in ("closed", "connection lost", "no connection"))
         return told
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 
 from rl_framework.episode import Episode, EpisodeSequence
 
@@ -47,3 +49,30 @@ def demonstrations(n_episodes=4, environment_id="CartPole-v1", max_episode_steps
         environment.observation_space,
         environment.action_space,
     )
+
+
+class CartAndPole(gymnasium.ObservationWrapper):
+    """CartPole whose observation is a dict; behind one another, its parts are what CartPole shows."""
+
+    def __init__(self, environment):
+        super().__init__(environment)
+        low, high = environment.observation_space.low, environment.observation_space.high
+        self.observation_space = spaces.Dict(
+            {"cart": spaces.Box(low[:2], high[:2]), "pole": spaces.Box(low[2:], high[2:])}
+        )
+
+    def observation(self, observation):
+        return {"cart": observation[:2], "pole": observation[2:]}
+
+
+def in_parts(max_episode_steps=None):
+    return CartAndPole(gymnasium.make("CartPole-v1", max_episode_steps=max_episode_steps))
+
+
+def episodes_in_parts():
+    """Returns two of the demonstrations, as `in_parts` would have shown them."""
+    found = [
+        replace(episode, observations={"cart": episode.observations[:, :2], "pole": episode.observations[:, 2:]})
+        for episode in demonstrations(2)
+    ]
+    return EpisodeSequence.from_episodes(found, in_parts().observation_space, spaces.Discrete(2))

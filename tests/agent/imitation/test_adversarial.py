@@ -18,7 +18,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tests.agent.hostile import refused, setting
-from tests.agent.imitation.demonstrations import demonstrations, episode_of
+from tests.agent.imitation.demonstrations import demonstrations, episode_of, episodes_in_parts, in_parts
 from tests.agent.imitation.forging import forged, members_of
 from tests.agent.reinforcement.matrix_toys import Picture
 from tests.agent.reinforcement.resume_cases import Recorder, oldest
@@ -26,14 +26,14 @@ from tests.agent.samples import Sampled, same
 
 from rl_framework import Callback, FeaturesExtractor, ImitationAgent, load_agent
 from rl_framework.agent.imitation.library.expert_transitions import ExpertTransitions
-from rl_framework.episode import Episode, EpisodeSequence
+from rl_framework.agent.imitation.library.observation_rows import ObservationRows
+from rl_framework.episode import EpisodeSequence
 from rl_framework.errors import (
     ArgumentError,
     BundleError,
     EpisodeDataError,
     NotTrainedError,
     UnknownNameError,
-    UnsupportedSpaceError,
 )
 from rl_framework.registry import features_extractors
 from rl_framework.training import EpisodeEnded, Updated
@@ -325,13 +325,74 @@ def test_what_cannot_be_trained_on_is_refused():
         train(make("airl", gen_algo=DQN))
 
 
-def test_observations_of_several_parts_are_refused():
-    nested = spaces.Dict({"a": spaces.Box(-1, 1, (2,))})
-    observations = {"a": np.zeros((41, 2), np.float32)}
-    episode = Episode(observations, np.zeros(40, np.int64), np.zeros(40), False, True)
-    episodes = EpisodeSequence.from_episodes([episode], nested, spaces.Discrete(2))
-    with pytest.raises(UnsupportedSpaceError, match="FlattenObservation"):
-        train(make(), environments=lambda: Sampled(nested), episodes=episodes)
+@pytest.mark.parametrize(
+    ("algorithm", "generator"),
+    [("gail", GENERATOR), ("airl", GENERATOR), ("gail", DQN)],
+    ids=["gail", "airl", "gail with dqn"],
+)
+def test_a_dict_is_what_its_parts_are_behind_one_another(algorithm, generator):
+    parameters = {"gen_algo": generator, "gen_train_timesteps": ROUND if generator is DQN else None}
+    plain = train(make(algorithm, **parameters), 3 * ROUND)
+    agent = train(make(algorithm, **parameters), 3 * ROUND, in_parts, episodes_in_parts())
+    assert isinstance(agent.learner.inner.algorithm.observation_space, spaces.Dict)
+    assert same(tensors(plain), tensors(agent))
+    batch, flat = (found.transitions().gather(np.arange(9)) for found in (episodes_in_parts(), demonstrations(2)))
+    np.testing.assert_array_equal(
+        agent.learner.reward(batch.observations, batch.actions, batch.next_observations, batch.terminated),
+        plain.learner.reward(flat.observations, flat.actions, flat.next_observations, flat.terminated),
+    )
+
+
+def test_a_training_on_dicts_is_saved_and_resumed_to_the_last_bit(tmp_path):
+    arguments = {"environments": in_parts, "episodes": episodes_in_parts()}
+    plain = train(make("airl"), checkpoint_every=40, checkpoint_directory=tmp_path, **arguments)
+    timestep, path = oldest(tmp_path)
+    assert 0 < timestep < 3 * ROUND
+    resumed = train(make("airl"), resume_from=path, **{**arguments, "seed": None})
+    assert same(tensors(plain), tensors(resumed))
+    loaded = load_agent(plain.save_to_file(tmp_path / "agent.zip"))
+    batch = episodes_in_parts().transitions().gather(np.arange(9))
+    judged = (batch.observations, batch.actions, batch.next_observations, batch.terminated)
+    np.testing.assert_array_equal(loaded.learner.reward(*judged), plain.learner.reward(*judged))
+    np.testing.assert_array_equal(loaded.choose_action(batch.observations), plain.choose_action(batch.observations))
+
+
+def test_the_parts_of_a_dict_are_shown_as_the_networks_of_a_policy_see_them_and_found_again():
+    space = spaces.Dict(
+        {
+            "buttons": spaces.MultiBinary(3),
+            "camera": spaces.Box(0, 255, (36, 40, 1), np.uint8),
+            "dice": spaces.MultiDiscrete([6, 3]),
+            "place": spaces.Discrete(5),
+            "speed": spaces.Box(-1, 1, (2, 2), np.float32),
+        }
+    )
+    space.seed(0)
+    samples = [space.sample() for _ in range(4)]
+    observations = {key: np.stack([sample[key] for sample in samples]) for key in space}
+    rows = ObservationRows(space)
+    shown = rows(observations)
+    assert shown.shape == (4, *rows.space.shape) == (4, 3 + 36 * 40 + 9 + 5 + 4)
+    assert shown.dtype == np.float32
+    np.testing.assert_array_equal(shown[:, :3], observations["buttons"])
+    np.testing.assert_allclose(shown[:, 3:1443], observations["camera"].reshape(4, -1) / 255, atol=1e-7)
+    np.testing.assert_array_equal(shown[:, 1443:1449], np.eye(6)[observations["dice"][:, 0]])
+    np.testing.assert_array_equal(shown[:, 1452:1457], np.eye(5)[observations["place"]])
+    np.testing.assert_array_equal(rows.one(samples[2]), shown[2])
+    found = rows.parts_of(torch.as_tensor(shown))
+    assert found.keys() == observations.keys()
+    for key, part in found.items():
+        np.testing.assert_array_equal(part.numpy(), observations[key])
+
+
+@pytest.mark.parametrize("algorithm", ["gail", "airl"])
+def test_binary_actions(algorithm):
+    space = spaces.MultiBinary(3)
+    episodes = EpisodeSequence.collect("random", lambda: Sampled(spaces.Box(-1, 1, (2,)), space), 4, seed=0)
+    agent = train(
+        make(algorithm, demo_batch_size=4), 2 * ROUND, lambda: Sampled(spaces.Box(-1, 1, (2,)), space), episodes
+    )
+    assert agent.choose_action(np.zeros(2, np.float32)).shape == (3,)
 
 
 @pytest.mark.parametrize(

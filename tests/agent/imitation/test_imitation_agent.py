@@ -92,6 +92,10 @@ def test_the_wrapped_object_is_the_librarys_and_holds_what_was_trained():
         (("bc", {"n_epochs": 3}), ArgumentError, "total_timesteps=n_epochs"),
         (("bc", {"log_interval": 0}), ArgumentError, "log_interval"),
         (("bc", {"policy": 3}), ArgumentError, "policy"),
+        (("bc", {"batch_size": "32"}), ArgumentError, "batch_size.*integer"),
+        (("bc", {"minibatch_size": 0}), ArgumentError, "minibatch_size.*at least 1"),
+        (("bc", {"l2_weight": "none"}), ArgumentError, "l2_weight.*number"),
+        (("bc", {"optimizer_kwargs": 1e-3}), ArgumentError, "optimizer_kwargs.*dictionary"),
         (("bc", [1]), ArgumentError, "dictionary"),
         ((dict,), ArgumentError, "no algorithm class of imitation"),
     ],
@@ -171,6 +175,14 @@ def test_data_of_another_environment_is_refused():
 def test_episodes_are_needed(missing):
     with pytest.raises(ArgumentError, match="episode_sequence"):
         ImitationAgent("bc").train(missing, total_timesteps=64, progress_bar=False)
+
+
+def test_episodes_that_a_filter_left_none_of_are_said_to_be_none():
+    nothing = demonstrations().filter(minimum_return=1e9)
+    with pytest.raises(ArgumentError, match=r"episode_sequence=.*holds no episodes"):
+        ImitationAgent("bc").train(nothing, progress_bar=False)
+    with pytest.raises(ArgumentError, match=r"validation_episode_sequence=.*holds no episodes"):
+        ImitationAgent("bc").train(demonstrations(), validation_episode_sequence=nothing, progress_bar=False)
 
 
 def test_continuous_and_dict_data_are_learned():
@@ -446,3 +458,37 @@ def test_guessed_spaces_have_to_be_settled_first():
     going_on = StableBaselinesAgent.from_agent(agent, environment="CartPole-v1")
     assert going_on.observation_space == gymnasium.make("CartPole-v1").observation_space
     going_on.train("CartPole-v1", total_timesteps=2_048, seed=0, progress_bar=False)
+
+
+# For use elsewhere
+
+
+def test_a_policy_is_written_as_a_torch_program_and_acts_alike(tmp_path):
+    agent = cloned(640)
+    program = torch.export.load(agent.save_as_torch_export(tmp_path / "agent.pt2")).module()
+    np.testing.assert_array_equal(program(torch.as_tensor(OBSERVATIONS)).numpy(), agent.choose_action(OBSERVATIONS))
+
+
+@pytest.mark.parametrize(("method", "writer"), [("save_as_onnx", "programs"), ("save_for_unity", "unity")])
+def test_other_forms_are_those_of_an_agent_that_acts_alike(method, writer, monkeypatch):
+    """The files themselves are compared with such agents in the tests of exports."""
+    agent, written = cloned(640), []
+    monkeypatch.setattr(
+        f"rl_framework.agent.reinforcement.export.{writer}.{method}",
+        lambda *arguments, **options: written.append((*arguments, options)) or arguments[1],
+    )
+    assert getattr(agent, method)("agent.onnx", opset=19) == "agent.onnx"
+    ((exported, path, *rest),) = written
+    assert path == "agent.onnx"
+    assert rest in ([19, {}], [{"opset": 19}])
+    np.testing.assert_array_equal(exported.choose_action(OBSERVATIONS), agent.choose_action(OBSERVATIONS))
+
+
+def test_what_cannot_be_written_says_why(tmp_path):
+    agent = ImitationAgent("bc", SMALL)
+    with pytest.raises(NotTrainedError):
+        agent.save_as_onnx(tmp_path / "agent.onnx")
+    agent.train(unlabelled(), total_timesteps=160, seed=0, progress_bar=False)
+    with pytest.raises(ArgumentError, match=r"guessed.*from_agent"):
+        agent.save_for_unity(tmp_path / "agent.onnx")
+    assert list(tmp_path.iterdir()) == []

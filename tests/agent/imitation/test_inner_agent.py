@@ -60,6 +60,8 @@ def test_unknown_keys_are_answered_with_the_known_ones():
         inner_agent({"algorithm_parameters": {}}, "gen_algo")
     with pytest.raises(ArgumentError, match="StableBaselinesAgent"):
         inner_agent(3, "gen_algo")
+    with pytest.raises(ArgumentError, match=r"StableBaselinesAgent\.from_agent"):
+        inner_agent(ImitationAgent("bc"), "gen_algo")
 
 
 def test_the_description_makes_an_agent_alike():

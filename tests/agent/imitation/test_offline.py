@@ -259,6 +259,11 @@ def test_damaged_episodes_are_refused(monkeypatch):
         trained("iql", episodes)
 
 
+def test_the_policy_is_none_that_could_be_exported():
+    with pytest.raises(ArgumentError, match=r"d3rlpy's.*save_policy"):
+        OfflineAgent("cql").save_as_onnx("agent.onnx")
+
+
 def test_an_agent_that_was_not_trained_says_so():
     agent = OfflineAgent("cql")
     with pytest.raises(NotTrainedError):
@@ -301,6 +306,8 @@ def test_images_in_a_dictionary_are_refused():
     space = spaces.Dict({"camera": spaces.Box(0, 255, (8, 8, 3), np.uint8)})
     with pytest.raises(UnsupportedSpaceError, match="d3rlpy takes vectors and images only"):
         trained("dqn", recorded(DISCRETE, space, count=1))
+    with pytest.raises(UnsupportedSpaceError, match="PRDC of d3rlpy takes no images"):
+        trained("prdc", recorded(BOX, space["camera"], count=1), 1)
 
 
 def test_actions_are_scaled_from_their_bounds_and_stay_within():

@@ -10,16 +10,16 @@ import pytest
 from gymnasium import spaces
 from imitation.algorithms import preference_comparisons as library
 from tests.agent.hostile import refused, setting
-from tests.agent.imitation.demonstrations import demonstrations
+from tests.agent.imitation.demonstrations import demonstrations, episodes_in_parts, in_parts
 from tests.agent.imitation.forging import forged
 from tests.agent.reinforcement.resume_cases import Recorder, oldest
-from tests.agent.samples import OFF_POLICY, PARAMETERS, Sampled, same
+from tests.agent.samples import OFF_POLICY, PARAMETERS, same
 
 from rl_framework import ImitationAgent, load_agent
 from rl_framework.agent.imitation.preference.trajectories import Exploration, TrajectoryRecord, enough
 from rl_framework.environment.door import open_environments
 from rl_framework.episode import Episode, EpisodeSequence
-from rl_framework.errors import ArgumentError, BundleError, UnknownNameError, UnsupportedSpaceError
+from rl_framework.errors import ArgumentError, BundleError, UnknownNameError
 
 PPO = {"algorithm_class": "ppo", "algorithm_parameters": PARAMETERS["ppo"]}
 ENSEMBLE = {"type": "ensemble", "member": {"type": "basic", "hid_sizes": [4]}, "n_members": 2}
@@ -147,6 +147,72 @@ def test_events_tell_of_the_reward_model_and_of_the_agent():
     assert not any("epoch-" in name for found in metrics for name in found)
 
 
+def short_in_parts():
+    return in_parts(max_episode_steps=20)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"reward_model": ENSEMBLE, "fragmenter": "active"}],
+    ids=["random fragments", "an ensemble and active fragments"],
+)
+def test_a_dict_is_what_its_parts_are_behind_one_another(parameters):
+    plain = train(make(**parameters), episodes=demonstrations(2))
+    agent = train(make(**parameters), short_in_parts, episodes=episodes_in_parts())
+    assert isinstance(agent.learner.inner.algorithm.observation_space, spaces.Dict)
+    assert same(weights(plain), weights(agent))
+    flat, other = (found.transitions().gather(np.arange(9)) for found in (demonstrations(2), episodes_in_parts()))
+    np.testing.assert_array_equal(
+        agent.learner.reward(other.observations, other.actions, other.next_observations, other.terminated),
+        plain.learner.reward(flat.observations, flat.actions, flat.next_observations, flat.terminated),
+    )
+
+
+def test_a_regularizer_keeps_the_weights_small():
+    strong = {"type": "lp", "p": 2, "initial_lambda": 10.0}
+    plain = train(make(), total_timesteps=40)
+    agent = train(make(reward_trainer={"type": "basic", "regularizer_factory": strong}), total_timesteps=40)
+    sizes = [sum(abs(part).sum() for name, part in weights(one).items() if "dense" in name) for one in (plain, agent)]
+    assert sizes[1] < sizes[0]
+
+
+def test_a_regularizer_that_cannot_be_is_told():
+    def described(**changed):
+        data = {"type": "lp", "p": 2, "initial_lambda": 0.1, **changed}
+        return make(reward_trainer={"type": "basic", "regularizer_factory": data})
+
+    with pytest.raises(UnknownNameError, match="weight_decay"):
+        described(type="decay")
+    with pytest.raises(ArgumentError, match="scaling_factor and tolerable_interval"):
+        described(lambda_updater={"scaling_factor": 0.5})
+    with pytest.raises(ArgumentError, match="does not say initial_lambda"):
+        make(reward_trainer={"type": "basic", "regularizer_factory": {"type": "weight_decay"}})
+    with pytest.raises(ArgumentError, match="updater"):
+        train(described(val_split=0.5))
+    with pytest.raises(ArgumentError, match="3 comparisons, too few"):
+        train(described(val_split=0.1, lambda_updater={"scaling_factor": 0.5, "tolerable_interval": [0.9, 1.5]}))
+
+
+def test_who_prefers_sees_the_dicts():
+    seen = []
+
+    def prefer(pairs):
+        seen.extend(one for pair in pairs for one in pair)
+        return np.ones(len(pairs))
+
+    train(make(preference_gatherer=prefer), short_in_parts)
+    assert seen
+    assert all({key: part.shape for key, part in one.obs.items()} == {"cart": (6, 2), "pole": (6, 2)} for one in seen)
+
+
+def test_nothing_is_left_in_the_folder_for_temporary_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    agent = train(make(reward_model=ENSEMBLE, fragmenter="active"), total_timesteps=40)
+    train(agent, total_timesteps=40, seed=None)
+    train(make(preference_gatherer=lambda pairs: np.ones(len(pairs))), total_timesteps=40)
+    assert list(tmp_path.iterdir()) == []
+
+
 # Where fragments come from
 
 
@@ -243,6 +309,9 @@ def test_exploration_is_at_random_at_times():
         pytest.param({"comparison_queue_size": 8, "query_schedule": "inverse_quadratic"}, id="queue"),
         pytest.param({"rl_algo": {"algorithm_class": "dqn", "algorithm_parameters": OFF_POLICY}}, id="off-policy"),
         pytest.param({"reward_trainer": {"preference_model": {"noise_prob": 0.1, "threshold": 20}}}, id="model"),
+        pytest.param(
+            {"reward_trainer": {"regularizer_factory": {"type": "weight_decay", "initial_lambda": 0.1}}}, id="decay"
+        ),
     ],
 )
 def test_the_options_of_the_library(parameters):
@@ -262,19 +331,34 @@ CASES = {
         "reward_model": ENSEMBLE,
     },
     "off-policy": {"rl_algo": {"algorithm_class": "dqn", "algorithm_parameters": OFF_POLICY}},
+    "a dict": {"trajectory_generator": {"type": "agent", "exploration_frac": 0.4}},
+    "regularized": {
+        "reward_trainer": {
+            "type": "ensemble",
+            "regularizer_factory": {
+                "type": "lp",
+                "p": 2,
+                "initial_lambda": 0.1,
+                "lambda_updater": {"scaling_factor": 0.5, "tolerable_interval": (0.0, 0.1)},
+                "val_split": 0.4,
+            },
+        },
+        "reward_model": ENSEMBLE,
+    },
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_resumed_training_is_the_same_to_the_last_bit(case, tmp_path):
     runs = []
+    environments = short_in_parts if case == "a dict" else short
     for arguments in ({}, {"checkpoint_every": 30, "checkpoint_directory": tmp_path}):
         log = Recorder()
-        runs.append((train(make(**CASES[case]), callbacks=[log], **arguments), log.events))
+        runs.append((train(make(**CASES[case]), environments, callbacks=[log], **arguments), log.events))
     timestep, path = oldest(tmp_path)
     assert 0 < timestep < 120
     log, resumed = Recorder(), make(**CASES[case])
-    train(resumed, callbacks=[log], resume_from=path, seed=None)
+    train(resumed, environments, callbacks=[log], resume_from=path, seed=None)
     (plain, events), (watched, watched_events) = runs
     assert same(weights(plain), weights(watched))
     assert watched_events == events
@@ -379,5 +463,3 @@ def test_what_cannot_be_is_told():
         train(make(reward_trainer="ensemble"))
     with pytest.raises(ArgumentError, match="different lengths"):
         train(make(allow_variable_horizon=False))
-    with pytest.raises(UnsupportedSpaceError, match="one array"):
-        train(make(), lambda: Sampled(spaces.Dict({"a": spaces.Box(-1, 1, (3,))})))

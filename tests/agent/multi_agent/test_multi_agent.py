@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from rl_framework import (
     record_video,
 )
 from rl_framework.agent.multi_agent import GroupEvent
+from rl_framework.agent.multi_agent.rendezvous import Loop
 from rl_framework.bundle import read_bundle, write_bundle
 from rl_framework.environment.pettingzoo import ChangingAgents
 from rl_framework.errors import (
@@ -175,7 +179,7 @@ def test_a_frozen_group_acts_and_stays_as_it_is(trained: MultiAgent, tmp_path: P
     assert load_agent(multi.save_to_file(tmp_path / "multi.zip")).frozen == ("right",)
     with pytest.raises(ArgumentError, match="every group is frozen"):
         MultiAgent({"right": opponent, "left": trained["left"]}, frozen=["right", "left"]).train(unlike, 8, **ARGUMENTS)
-    with pytest.raises(NotTrainedError):
+    with pytest.raises(NotTrainedError, match="the frozen group 'right' needs a trained agent"):
         MultiAgent({"left": by_chance(), "right": by_chance()}, frozen=["right"]).train(unlike, 8, **ARGUMENTS)
 
 
@@ -281,6 +285,26 @@ def test_ctrl_c_ends_all_and_they_can_go_on() -> None:
     assert multi.num_timesteps >= 52
 
 
+def test_ctrl_c_before_anything_is_asked_for_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    multi, ended = two_of_a_kind(), threading.Event()
+    learn, abandon = multi["left"].learn, Loop.abandon
+
+    def interrupted(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        ended.wait(60)
+        learn(*arguments)
+
+    def abandoned(loop: Loop) -> None:
+        loop._abandoned = True
+        ended.set()
+        abandon(loop)
+
+    multi["left"].learn = interrupted
+    monkeypatch.setattr(Loop, "abandon", abandoned)
+    with pytest.raises(KeyboardInterrupt):
+        multi.train(unlike, 64, **ARGUMENTS)
+
+
 def test_ctrl_c_with_checkpoints_writes_one_first(tmp_path: Path) -> None:
     def both(**parameters: int) -> MultiAgent:
         return MultiAgent({"left": StableBaselinesAgent("ppo", PPO), "right": by_chance(**parameters)})
@@ -350,6 +374,10 @@ def test_a_film_of_all(trained: MultiAgent, tmp_path: Path) -> None:
     path = tmp_path / "all.gif"
     record_video(trained, lambda: unlike(render_mode="rgb_array"), path, 6, seed=0, show_progress=False)
     assert path.stat().st_size > 0
+    asked = {"overlay": ["action", "return"], "environment_kwargs": {"render_mode": "rgb_array"}}
+    record_video(trained, unlike, tmp_path / "told.mp4", 4, seed=0, show_progress=False, **asked)
+    told = json.loads((tmp_path / "told.components.json").read_text())
+    assert [part["label"] for part in told["components"]] == ["left", "right", "return"]
     connector = LocalConnector(tmp_path / "runs")
     trained.upload(connector, video_recording_environment=lambda: unlike(render_mode="rgb_array"))
     assert isinstance(load_agent(connector.directory / "agent.zip"), MultiAgent)
@@ -494,3 +522,5 @@ def test_what_acts_needs_observations_by_group(trained: MultiAgent) -> None:
         trained.predict(np.zeros((2, 3)))
     with pytest.raises(ArgumentError, match="Use its own train, evaluate and collect"):
         EpisodeSequence.collect(trained, Rendezvous, 2)
+    with pytest.raises(ArgumentError, match="acts for several groups of agents"):
+        EpisodeSequence.collect(trained, unlike, 2)

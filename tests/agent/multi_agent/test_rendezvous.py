@@ -50,6 +50,7 @@ def test_an_error_comes_out_where_the_loop_was_let_go_on() -> None:
     with pytest.raises(ValueError, match="it broke"):
         loop.go_on()
     assert loop.want is None
+    assert not loop._thread.is_alive()
 
 
 def test_a_refusal_is_raised_in_the_loop() -> None:
@@ -67,5 +68,5 @@ def test_an_abandoned_loop_cleans_up_and_ends() -> None:
     loop.start()
     loop.abandon()
     assert notes[-1] == ("a", "closed")
-    assert "train a" not in [thread.name for thread in threading.enumerate()]
+    assert not loop._thread.is_alive()
     _loop("never started", notes).abandon()

@@ -238,6 +238,46 @@ def test_mistakes_are_explained(specification: Any, error: type[Exception], mess
         build_trunk("policy", specification, BOX)
 
 
+class Layer(nn.Module):
+    """A user's network, which may be wrong."""
+
+    def __init__(self, space: spaces.Box, inputs: int = 5, says: int = 3, memory: int = 0) -> None:
+        super().__init__()
+        self.layer, self.noise = nn.Linear(inputs, 3), nn.BatchNorm1d(3)
+        self.features_dim, self.state_size = says, memory
+
+    def forward(self, values: torch.Tensor, *state: torch.Tensor) -> Any:
+        values = self.noise(self.layer(values))
+        return (values, values) if state else values
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"says": 4}, r"Layer gives \(2, 3\) for 2 rows, not features of shape \(2, 4\)"),
+        ({"inputs": 6}, r"Layer fails with inputs of shape \(2, 5\): RuntimeError"),
+        ({"memory": 4}, r"gives \(2, 3\) and \(2, 3\) for 2 rows, not .* and a state of shape \(2, 4\)"),
+    ],
+    ids=["features", "inputs", "state"],
+)
+def test_a_network_that_is_not_what_it_says_is_refused(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        build_trunk("policy", {"type": Layer, **arguments}, BOX)
+
+
+def test_looking_at_a_network_leaves_no_trace() -> None:
+    before = torch.get_rng_state()
+    torch.manual_seed(1)
+    network = build_trunk("policy", {"type": Layer, "memory": 3}, BOX).network
+    drawn = torch.rand(3)
+    torch.manual_seed(1)
+    Layer(BOX)
+    assert torch.equal(torch.rand(3), drawn)
+    assert network.training
+    assert int(network.noise.num_batches_tracked) == 0  # type: ignore[union-attr, arg-type]
+    torch.set_rng_state(before)
+
+
 def test_images_that_are_too_small_are_explained() -> None:
     with pytest.raises(ArgumentError, match=r'at least 36 by 36.*"impala_cnn"'):
         build_trunk("policy", "nature_cnn", spaces.Box(0, 255, (7, 7, 3), np.uint8))

@@ -6,8 +6,9 @@ import time
 
 import numpy as np
 import pytest
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager
 from tests.agent.samples import Sampled, make, train
+from tests.kernels import private_sockets
 
 from rl_framework.training import Callback, RolloutEnded, TrainingEnded, TrainingFailed
 
@@ -127,7 +128,10 @@ def run_cell(client, code, when=None, then=None, patience=120):
             raise AssertionError("\n".join(content["traceback"]))
         elif message["msg_type"] == "status" and content["execution_state"] == "idle":
             break
-    reply = client.get_shell_msg(timeout=patience)
+    while True:
+        reply = client.get_shell_msg(timeout=patience)
+        if reply["parent_header"].get("msg_id") == identifier:  # a kernel that starts slowly is asked how it is again
+            break
     return printed, reply["content"]["status"]
 
 
@@ -135,15 +139,20 @@ def test_interrupting_a_jupyter_kernel_leaves_the_agent_and_the_kernel_usable(mo
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(variable, "1")
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    kernel, client = start_new_kernel(kernel_name="python3")
-    try:
-        assert run_cell(client, PREPARE)[1] == "ok"
-        printed, status = run_cell(client, TRAIN, "TRAINING", kernel.interrupt_kernel)
-        assert status == "ok"
-        assert "INTERRUPTED True" in printed
-        printed, status = run_cell(client, USE)
-        assert (printed.strip(), status) == ("USABLE", "ok")
-        assert kernel.is_alive()
-    finally:
-        client.stop_channels()
-        kernel.shutdown_kernel(now=True)
+    with private_sockets() as config:
+        kernel = KernelManager(kernel_name="python3", config=config)
+        kernel.start_kernel()
+        client = kernel.client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=120)
+            assert run_cell(client, PREPARE)[1] == "ok"
+            printed, status = run_cell(client, TRAIN, "TRAINING", kernel.interrupt_kernel)
+            assert status == "ok"
+            assert "INTERRUPTED True" in printed
+            printed, status = run_cell(client, USE)
+            assert (printed.strip(), status) == ("USABLE", "ok")
+            assert kernel.is_alive()
+        finally:
+            client.stop_channels()
+            kernel.shutdown_kernel(now=True)

@@ -97,7 +97,7 @@ def run_part(algorithm, environment, total, folder, part, hash_seed):
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 

@@ -235,7 +235,7 @@ def test_missing_files_are_named():
     (folder / "data-00000-of-00001.arrow").unlink()
     refused(folder, r"00001.arrow: is missing")
     (folder / "state.json").unlink()
-    refused(folder, "has no state.json")
+    refused(folder, r"neither episodes\.json, as EpisodeSequence\.save writes it, nor state\.json")
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 100, -1, -8, -9, -64])

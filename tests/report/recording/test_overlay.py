@@ -130,6 +130,11 @@ def test_what_can_never_be_shown_is_refused(names, said):
         Overlay(names).components(moment(observation=np.zeros(3), value=None), ())
 
 
+def test_a_dictionary_is_too_much_to_be_shown():
+    with pytest.raises(ArgumentError, match=r"the parts 'camera', 'speed', too much.*observation\['camera'\]\[0\]"):
+        Overlay(["observation"]).components(moment(), ())
+
+
 def test_an_image_is_too_much_to_be_shown():
     with pytest.raises(ArgumentError, match=r"too much to be shown.*observation\[0\]"):
         Overlay(["observation"]).components(moment(observation=np.zeros((64, 64, 3))), ())
@@ -155,6 +160,14 @@ def test_names_and_values_are_written_as_text():
     other = painter(names, (300, 300, 3), place="beside")
     changed = other.paint(np.zeros((300, 300, 3), np.uint8), moment(value=33.26))
     assert shows(changed[:, 300:], "33.260")
+
+
+def test_a_sign_stands_close_to_its_number():
+    glyphs = Glyphs(20)
+    drawn = np.zeros((glyphs.height, glyphs.width("(-1")), dtype=np.uint8)
+    glyphs.draw(drawn, "(-1", 0, 0)
+    gaps = np.diff(np.flatnonzero(drawn.any(axis=0))) - 1
+    assert gaps.max() < glyphs.digit_width / 2
 
 
 def test_inside_a_large_frame_only_a_corner_changes():

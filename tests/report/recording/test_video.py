@@ -175,8 +175,9 @@ def test_same_seed_same_video(tmp_path):
 
 @pytest.mark.parametrize("source", [Counting(), Counting, [Counting()]])
 def test_an_environment_that_was_not_made_for_drawing_is_refused_with_the_remedy(tmp_path, source):
-    with pytest.raises(RecordingError, match=r'gymnasium\.make\(".*", render_mode="rgb_array"\)'):
+    with pytest.raises(RecordingError, match=r'gymnasium\.make\(".*", render_mode="rgb_array"\)') as caught:
         record_video(Agent(), source, tmp_path / "video.mp4")
+    assert ("lambda: factory(" in str(caught.value)) is callable(source)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -246,7 +247,11 @@ def test_an_agent_that_was_not_trained_says_so(tmp_path):
         ({"path": "video.avi"}, "path"),
         ({"length": 0}, "length"),
         ({"length": 1.5}, "length"),
+        ({"length": "5"}, "length"),
         ({"fps": -5}, "fps"),
+        ({"fps": "30"}, "fps"),
+        ({"agent": "agent.zip"}, "agent"),
+        ({"agent": lambda observations: [0]}, "agent"),
         ({"seed": -1}, "seed"),
         ({"environment": None}, "environment"),
     ],
@@ -256,7 +261,7 @@ def test_wrong_arguments_are_named_before_anything_is_opened(tmp_path, arguments
         raise AssertionError("the environment was opened")
 
     with pytest.raises(ArgumentError) as caught:
-        record_video(Agent(), **{"environment": unopened, "path": tmp_path / "video.mp4", **arguments})
+        record_video(**{"agent": Agent(), "environment": unopened, "path": tmp_path / "video.mp4", **arguments})
     assert caught.value.argument == named
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium
@@ -19,7 +20,7 @@ from rl_framework.agent.reinforcement.warm_start import PolicyToContinue
 from rl_framework.bundle import Bundle
 from rl_framework.errors import ArgumentError, NotTrainedError
 
-__all__ = ["ClonedPolicyLearner", "cloning_arguments", "policy_arguments"]
+__all__ = ["ClonedPolicyLearner", "check_cloning_values", "cloning_arguments", "policy_arguments"]
 
 _POLICY = "policy.safetensors"
 
@@ -59,6 +60,25 @@ def policy_arguments(policy: Any) -> dict[str, Any]:
 def cloning_arguments(parameters: dict[str, Any]) -> dict[str, Any]:
     """Returns the arguments of `BehaviouralCloning` besides the policy, the transitions and the seed."""
     return {name: parameters.get(name, default) for name, default in _CLONING_DEFAULTS.items()}
+
+
+def check_cloning_values(parameters: dict[str, Any]) -> None:
+    """Checks the numbers among the parameters of behavioural cloning.
+
+    Raises:
+        ArgumentError: One is none that can be used.
+    """
+    for name in ("batch_size", "minibatch_size"):
+        value = parameters.get(name)
+        if value is not None and (type(value) is not int or value < 1):
+            raise ArgumentError(f"algorithm_parameters[{name!r}]", value, "must be an integer of at least 1")
+    for name in ("ent_weight", "l2_weight"):
+        value = parameters.get(name, 0.0)
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ArgumentError(f"algorithm_parameters[{name!r}]", value, "must be a number")
+    settings = parameters.get("optimizer_kwargs")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ArgumentError("algorithm_parameters['optimizer_kwargs']", settings, "must be a dictionary")
 
 
 class ClonedPolicyLearner(Learner):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.utils import set_random_seed
 
 from rl_framework.agent.imitation.algorithms import ImitationAlgorithm, resolve_imitation_algorithm
+from rl_framework.agent.imitation.exports import PolicyExports
 from rl_framework.agent.imitation.learner import Learner, Setting
 from rl_framework.agent.imitation.validation import EpisodeValidation
 from rl_framework.agent.imitation_learning_agent import ILAgent
@@ -28,7 +29,7 @@ __all__ = ["ImitationAgent"]
 _CONFIG, _LEARNED, _RESUMING, _STATE = "config.json", "learned", "resuming.json", "training_state"
 
 
-class ImitationAgent(ILAgent):
+class ImitationAgent(PolicyExports, ILAgent):
     """An agent whose algorithm comes from the imitation library.
 
     Args:

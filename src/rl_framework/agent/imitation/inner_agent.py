@@ -41,12 +41,10 @@ def inner_agent(value: Any, argument: str, default: Mapping[str, Any] | None = N
     if isinstance(value, str | type):
         value = {"algorithm_class": value}
     if not isinstance(value, Mapping):
-        raise ArgumentError(
-            argument,
-            value,
-            "is no reinforcement-learning agent",
-            'Give {"algorithm_class": "ppo", "algorithm_parameters": {...}}, a name, or a StableBaselinesAgent.',
-        )
+        remedy = 'Give {"algorithm_class": "ppo", "algorithm_parameters": {...}}, a name, or a StableBaselinesAgent.'
+        if callable(getattr(value, "policy_to_continue", None)):
+            remedy = 'To go on with its policy, give StableBaselinesAgent.from_agent(agent, "ppo", {...}).'
+        raise ArgumentError(argument, value, "is no reinforcement-learning agent", remedy)
     for name in value:
         if name not in _FIELDS:
             raise UnknownNameError(argument, str(name), _FIELDS, "These are arguments of StableBaselinesAgent.")

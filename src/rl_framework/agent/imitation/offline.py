@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rl_framework.agent.imitation.imitation import ImitationAgent
 from rl_framework.agent.imitation.offline_library.algorithms import OfflineAlgorithm, resolve_offline_algorithm
+from rl_framework.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
 
 __all__ = ["OfflineAgent"]
 
@@ -50,3 +54,12 @@ class OfflineAgent(ImitationAgent):
     def resolve(cls, algorithm_class: str | type[Any]) -> OfflineAlgorithm:
         """Finds an algorithm by class or name; see `resolve_offline_algorithm`."""
         return resolve_offline_algorithm(algorithm_class)
+
+    def policy_to_export(self) -> StableBaselinesAgent:
+        """Raises, because the policy is d3rlpy's."""
+        raise ArgumentError(
+            "agent",
+            self,
+            "its policy is d3rlpy's, and none of Stable-Baselines3 that could be written so",
+            'The library writes most of its policies as TorchScript: agent.algorithm.save_policy("policy.pt").',
+        )

@@ -111,8 +111,7 @@ class LearningTogether:
             self._account()
         finally:
             for name, loop in self._loops.items():
-                if loop.want is not None:
-                    loop.abandon()
+                loop.abandon()  # also one that Ctrl-C met before it wanted anything
                 self._worlds.groups[name].exchange = _nothing
 
     def _let(self, name: str, call: Callable[[], None]) -> None:

@@ -19,6 +19,7 @@ from rl_framework.agent.trainable_agent import TrainableAgent
 from rl_framework.agent.training_arguments import TrainingArguments
 from rl_framework.bundle import Bundle
 from rl_framework.environment import BatchedEnvironment
+from rl_framework.environment.door import environment_id_of
 from rl_framework.environment.world.groups import group_of
 from rl_framework.environment.world.joint import JointEnvironment, by_world, side_by_side
 from rl_framework.environment.world.opening import open_worlds
@@ -309,7 +310,7 @@ class MultiAgent(RLAgent):
         batch = self.open_environments(
             asked.training_environments, asked.n_environments, asked.environment_kwargs, "training_environments"
         )
-        batch.environment_id = batch.metadata.get("name")
+        batch.environment_id = environment_id_of(asked.training_environments) or batch.metadata.get("name")
         return batch
 
     def choose_threads(self, record: dict[str, Any]) -> AbstractContextManager[None]:
@@ -319,6 +320,7 @@ class MultiAgent(RLAgent):
     def prepare(self, batch: BatchedEnvironment, seed: int | None) -> int:
         """Builds the algorithm of each learning group for its slots."""
         assert isinstance(batch, JointEnvironment)  # as opened above
+        saved.check_frozen(self._agents, self.frozen)
         used = self.choose_seed(seed, None, self.seed)
         for name, agent in self.learning.items():
             begins = seed is not None or agent.num_timesteps == 0

@@ -82,7 +82,7 @@ class Loop:
         self._wait()
 
     def abandon(self) -> None:
-        """Ends the loop at the next moment at which it wants something, and waits for that."""
+        """Ends the loop, if it has not ended, at the next moment at which it wants something, and waits for that."""
         self._abandoned = True
         self._to_loop.release()
         if self._thread.ident is not None:
@@ -94,6 +94,8 @@ class Loop:
             self.given()
             self._to_loop.release()
             self._to_main.acquire()
+        if self.want is None:
+            self._thread.join()  # it has said its last word, and may be about to end for a while yet
         if self._error is not None:
             error, self._error = self._error, None
             raise error

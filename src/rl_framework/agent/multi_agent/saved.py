@@ -13,7 +13,7 @@ from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.agent.trainable_agent import TrainableAgent
 from rl_framework.bundle import Bundle, BundlePart, part_members
 from rl_framework.environment.world.joint import JointEnvironment
-from rl_framework.errors import ArgumentError, BundleError, UnknownNameError
+from rl_framework.errors import ArgumentError, BundleError, NotTrainedError, UnknownNameError
 
 __all__ = [
     "SavedGroups",
@@ -79,6 +79,19 @@ def check_agents(agents: Mapping[str, Agent], frozen: Sequence[str]) -> None:
         raise ArgumentError(
             "groups", agents, "one agent is in two groups", "Put the agents that share a policy into one group."
         )
+
+
+def check_frozen(agents: Mapping[str, Agent], frozen: Sequence[str]) -> None:
+    """Checks that the groups that do not learn can act.
+
+    Raises:
+        NotTrainedError: One was never trained; the message names it.
+    """
+    for name in frozen:
+        try:
+            _ = agents[name].action_space
+        except NotTrainedError as error:
+            raise NotTrainedError(f"the frozen group {name!r}") from error
 
 
 def describe_groups(

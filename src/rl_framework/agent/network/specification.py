@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from gymnasium import spaces
 from torch import nn
 
@@ -13,6 +14,7 @@ from rl_framework.agent.network.dict_inputs import adapted_to_dict
 from rl_framework.agent.network.preprocessing import is_visual
 from rl_framework.bundle import decode_value, encode_value
 from rl_framework.errors import ArgumentError, BundleError, UnknownNameError, UnsavableError
+from rl_framework.seeding import isolated_random_state
 
 __all__ = ["build_network", "default_network", "describe_network", "network_from_data"]
 
@@ -56,8 +58,12 @@ def build_network(specification: Any, input_space: spaces.Box | spaces.Dict, arg
     """
     cls, parameters = _class_and_parameters(specification, argument, input_space)
     if isinstance(input_space, spaces.Dict) and not getattr(cls, "takes_dicts", False):
-        return adapted_to_dict(input_space, lambda space: _made(cls, space, parameters, argument), argument)
-    return _made(cls, input_space, parameters, argument)
+        network = adapted_to_dict(input_space, lambda space: _made(cls, space, parameters, argument), argument)
+    else:
+        network = _made(cls, input_space, parameters, argument)
+    if not cls.__module__.startswith("rl_framework."):
+        _try(network, cls, input_space, argument)
+    return network
 
 
 def describe_network(specification: Any, argument: str = "networks") -> Any:
@@ -155,3 +161,37 @@ def _made(cls: type[nn.Module], space: spaces.Space[Any], parameters: dict[str, 
             problem = f"{cls.__name__} has the {name} {value!r}, which is not a whole number"
             raise ArgumentError(argument, cls, problem, f"Set self.{name} in __init__: the length of {meaning}.")
     return network
+
+
+def _try(network: Any, cls: type[nn.Module], space: spaces.Space[Any], argument: str) -> None:
+    """Looks whether a network gives what it says, on two observations of zeros.
+
+    Raises:
+        ArgumentError: It fails, or gives something else.
+    """
+    rows, is_training = 2, network.training
+    boxes = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+    inputs = {key: torch.zeros(rows, *(box.shape or ())) for key, box in boxes.items()}
+    size = getattr(network, "state_size", 0)
+    wanted = (rows, network.features_dim)
+    given: tuple[Any, ...] = (inputs if isinstance(space, spaces.Dict) else inputs[""],)
+    if size:
+        given = (*given, torch.zeros(rows, size))
+    try:
+        with torch.no_grad(), isolated_random_state():
+            found = network.eval()(*given)
+    # Of somebody else's code, which can raise anything.
+    except Exception as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs.values())
+        problem = f"{cls.__name__} fails with inputs of shape {shapes}: {type(error).__name__}: {error}"
+        raise ArgumentError(
+            argument, cls, problem, "The first axis is rows, the others are those of input_space."
+        ) from (error)
+    finally:
+        network.train(is_training)
+    outputs = found if size and isinstance(found, tuple) else (found,)
+    shapes_found = [tuple(getattr(output, "shape", ())) for output in outputs]
+    if shapes_found != [wanted, (rows, size)][: 2 if size else 1]:
+        meaning = f"features of shape {wanted}" + (f" and a state of shape {(rows, size)}" if size else "")
+        problem = f"{cls.__name__} gives {' and '.join(map(str, shapes_found))} for {rows} rows, not {meaning}"
+        raise ArgumentError(argument, cls, problem, "Set self.features_dim to the length of what forward returns.")

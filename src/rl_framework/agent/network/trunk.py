@@ -93,26 +93,31 @@ class Trunk(nn.Module):
         features, state = self.network(encoded, state)
         return features, state
 
-    def unroll(self, observations: Any, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+    def unroll(
+        self, observations: Any, state: Tensor, starts: Tensor, acted: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Takes many steps of a recurrent network in a row.
 
         Args:
             observations: Leading axes: steps and rows.
             state: Before the first step, `(rows, state_size)`.
             starts: Shape `(steps, rows)`, bool: the step is the first of an episode.
+            acted: Shape `(steps, rows)`, bool: where it is False nothing was seen, and the state stays as it is; None:
+                it is True everywhere.
 
         Returns:
             Features `(steps, rows, features_dim)`, and the state after the last step.
         """
         steps = len(starts)
         encoded = with_steps(self.encode(without_steps(observations)), steps)
-        if hasattr(self.network, "unroll"):
+        if acted is None and hasattr(self.network, "unroll"):
             features, state = self.network.unroll(encoded, state, starts)  # type: ignore[operator]
             return features, state
         collected = []
         for step in range(steps):
             state = state.masked_fill(starts[step].unsqueeze(1), 0.0)
-            features, state = self.network(one_step(encoded, step), state)
+            features, following = self.network(one_step(encoded, step), state)
+            state = following if acted is None else torch.where(acted[step].unsqueeze(1), following, state)
             collected.append(features)
         return torch.stack(collected), state
 

@@ -135,7 +135,7 @@ class ComposedAgent(ProgramExports, RLAgent):
     def describe(self) -> dict[str, Any]:
         """Returns parts and settings as JSON-able data."""
         return {
-            "algorithm": "+".join(part.name for part in self._parts),
+            "algorithm": "+".join(part.kind for part in self._parts),
             "parts": [part.to_data() for part in self._parts],
             **self.settings.to_data(),
         }
@@ -243,25 +243,21 @@ class ComposedAgent(ProgramExports, RLAgent):
         collector.begin(observations, training)
         update.count = self._n_updates
         length = training.total_timesteps - training.start
-        composition.train()
-        try:
-            while self._timesteps < training.total_timesteps and training.stop_reason is None:
-                training.boundary(self._timesteps)
-                steps = composition.source.rollout_length
-                assert steps is not None  # of the part that decides
-                with torch.no_grad():
-                    rollout = collector.collect(steps)
-                self._timesteps = collector.timesteps
-                if rollout is None:
-                    break
-                composition.follow_schedules(max(0.0, 1.0 - (self._timesteps - training.start) / length))
-                composition.learn_from(rollout, update)
-                collector.follow(rollout)
-                self._n_updates = update.count
-                update.check_finite(self._timesteps)
-                self._report(training, update, steps)
-        finally:
-            composition.eval()
+        while self._timesteps < training.total_timesteps and training.stop_reason is None:
+            training.boundary(self._timesteps)
+            steps = composition.source.rollout_length
+            assert steps is not None  # of the part that decides
+            with torch.no_grad():
+                rollout = collector.collect(steps)
+            self._timesteps = collector.timesteps
+            if rollout is None:
+                break
+            composition.follow_schedules(max(0.0, 1.0 - (self._timesteps - training.start) / length))
+            composition.learn_from(rollout, update)
+            collector.follow(rollout)
+            self._n_updates = update.count
+            update.check_finite(self._timesteps)
+            self._report(training, update, steps)
 
     def _update(self, batch: BatchedEnvironment, training: Training) -> Update:
         composition = self.composition
@@ -273,13 +269,23 @@ class ComposedAgent(ProgramExports, RLAgent):
         obstacle = obstacle_to_compiling(composition, composition.named, composition.optimizer, self.device)
         if obstacle is None and batch.may_be_absent:
             obstacle = "batches have many sizes where slots can be empty"
+        update = self._compiled_update
+        if update is not None and update.optimizer is not composition.optimizer:
+            update = None
+        if obstacle is None and update is not None:
+            obstacle = update.failure
         compiled, reason = choose_compiled(self.compiled, obstacle, n_updates)
-        training.record.setdefault("choices", {})["compiled"] = {"value": compiled, "reason": reason}
+        choices = training.record.setdefault("choices", {})
+        choices["compiled"] = {"value": compiled, "reason": reason}
         if not compiled:
             return Update(composition.named, composition.optimizer, limit)
-        if self._compiled_update is None or self._compiled_update.optimizer is not composition.optimizer:
-            self._compiled_update = CompiledUpdate(composition, composition.named, composition.optimizer, limit)
-        return self._compiled_update
+        if update is None:
+            update = CompiledUpdate(composition, composition.named, composition.optimizer, limit)
+        if self.compiled == "auto":
+            update.given_up = lambda why: choices.update(compiled={"value": False, "reason": why})
+        update.start()
+        self._compiled_update = update
+        return update
 
     def _report(self, training: Training, update: Update, steps: int) -> None:
         if self._timesteps - self._reported_at < _REPORT_EVERY and steps < _REPORT_EVERY:
@@ -334,7 +340,7 @@ class ComposedAgent(ProgramExports, RLAgent):
 
     def untrained(self) -> Self:
         """Returns an agent of the same configuration, with parts of its own, that has met no environment."""
-        parts = [type(part)(**part.arguments) for part in self._parts]
+        parts = [part.unbuilt() for part in self._parts]
         return type(self)(parts, **self.settings.arguments(), compiled=self.compiled, device=self.device)
 
     def _build(self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], seed: int) -> None:

@@ -40,6 +40,8 @@ def command(
     rl-framework infer hf://user/name --env CartPole-v1 --render film cartpole.mp4
     """
     from rl_framework.cli.acting import act
+    from rl_framework.cli.diagnosis import display
+    from rl_framework.cli.output import note
     from rl_framework.cli.trained import free_path, open_trained
     from rl_framework.errors import ArgumentError
 
@@ -48,9 +50,14 @@ def command(
         raise ArgumentError("--render", render, "must be human, film, none, or the name of a .mp4 or .gif")
     if path is not None and render != "film":
         raise ArgumentError("PATH", str(path), "is for --render film")
+    if path is not None and path.suffix not in (".mp4", ".gif"):
+        raise ArgumentError("PATH", str(path), "is no name of a .mp4 or .gif")
     film = Path(render) if is_file else path
     if film is not None and film.exists():
         raise ArgumentError("PATH", str(film), "is there already", "Name another file.")
+    if render == "human" and display() is None:
+        # Pygame then draws into memory, and says nothing.
+        note("warning: there is no screen here, so that nobody may see the window; --render film makes a video")
     trained = open_trained(run, which)
     if render == "film" and film is None:
         folder = Path() if trained.run is None else trained.run.folder / "videos"

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rl_framework.errors import ArgumentError
+from rl_framework.errors import ArgumentError, UnknownNameError
 
 __all__ = ["SHORTEST_NAME", "ClearMLDownloadConfig", "ClearMLUploadConfig"]
 
 SHORTEST_NAME = 3
 """ClearML refuses names of tasks and projects that are shorter."""
+
+_TASK_TYPES = (
+    "training",
+    "testing",
+    "inference",
+    "data_processing",
+    "application",
+    "monitor",
+    "controller",
+    "optimizer",
+    "service",
+    "qc",
+    "custom",
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +36,7 @@ class ClearMLUploadConfig:
         task_name: The task; None: what is trained on what, such as "ppo on CartPole-v1".
         task_type: "training", "testing", "inference", or another of ClearML's types.
         file_name: Name of the uploaded agent, ending with .zip.
-        video_length: Frames of the replay.
+        video_length: Frames of the replay; 0: none.
         n_eval_episodes: Episodes of the evaluation whose results are uploaded with the agent; 0: no evaluation.
         tags: Tags of the task and of its models.
         output_uri: Where files go: "s3://bucket/folder", "gs://...", "azure://...", "/mnt/share"; None: ClearML's
@@ -46,12 +60,20 @@ class ClearMLUploadConfig:
     def __post_init__(self) -> None:
         for argument in ("project_name", "task_name"):
             name = getattr(self, argument)
-            if name is not None and len(name.strip()) < SHORTEST_NAME:
-                raise ArgumentError(argument, name, f"must have at least {SHORTEST_NAME} characters for ClearML")
-        if "/" in self.file_name or not self.file_name.endswith(".zip"):
+            if name is None and argument == "task_name":
+                continue
+            if not isinstance(name, str) or len(name.strip()) < SHORTEST_NAME:
+                raise ArgumentError(
+                    argument, name, f"must be a text of at least {SHORTEST_NAME} characters for ClearML"
+                )
+        if self.task_type not in _TASK_TYPES:
+            raise UnknownNameError("task_type", self.task_type, _TASK_TYPES)
+        if not isinstance(self.file_name, str) or "/" in self.file_name or not self.file_name.endswith(".zip"):
             raise ArgumentError("file_name", self.file_name, "must be the name of a file that ends with .zip")
-        if self.n_eval_episodes < 0:
-            raise ArgumentError("n_eval_episodes", self.n_eval_episodes, "must be a number of episodes, or 0")
+        for argument in ("video_length", "n_eval_episodes"):
+            number = getattr(self, argument)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+                raise ArgumentError(argument, number, "must be an integer of at least 0")
         if isinstance(self.tags, str):
             raise ArgumentError("tags", self.tags, "must be a list of texts", f"Write [{self.tags!r}].")
 

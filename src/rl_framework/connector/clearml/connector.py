@@ -52,7 +52,7 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
     real ClearML server.
 
     Args:
-        upload_config: How the run appears; None: the defaults.
+        upload_config: How the run appears, or the name of its project; None: the defaults.
         download_config: Which agent `download` fetches; None: what this connector uploaded last.
         task: A `clearml.Task` of your own to write to; its status is then yours too. None: the task of `Task.init` if
             it was called, the task that an agent runs this process for, or one that is made when training begins.
@@ -63,14 +63,14 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
         retry: How soon a failed delivery is tried again, and how often a call that the user waits for.
 
     Raises:
-        ArgumentError: `task` cannot be used.
+        ArgumentError: `task`, or a configuration, cannot be used.
         ConnectorError: ClearML has no keys.
         MissingExtraError: The extra "clearml" is not installed.
     """
 
     def __init__(
         self,
-        upload_config: ClearMLUploadConfig | None = None,
+        upload_config: ClearMLUploadConfig | str | None = None,
         download_config: ClearMLDownloadConfig | None = None,
         task: Any = None,
         *,
@@ -79,6 +79,12 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
         patience: float = 10.0,
         retry: RetryPolicy | None = None,
     ) -> None:
+        if isinstance(upload_config, str):
+            upload_config = ClearMLUploadConfig(upload_config)
+        if not isinstance(upload_config, ClearMLUploadConfig | None):
+            raise ArgumentError("upload_config", upload_config, "must be a ClearMLUploadConfig or a project's name")
+        if not isinstance(download_config, ClearMLDownloadConfig | None):
+            raise ArgumentError("download_config", download_config, "must be a ClearMLDownloadConfig")
         super().__init__(upload_config, task, capture_tensorboard, spool_directory, patience, retry)
         self.download_config = download_config
 
@@ -90,7 +96,7 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
         Args:
             agent: The agent.
             video_recording_environment: Where to film and to evaluate it; None: no film, and the evaluation takes
-                place in the environment that the agent's record names, if gymnasium knows it.
+                place in the environment that the agent's record names, if its id is all that it takes to make it.
 
         Returns:
             Address of the task for people, or its id if that is not known.
@@ -202,9 +208,12 @@ class ClearMLConnector(ClearMLDatasets, ClearMLTracker):
             The parameters to train with.
 
         Raises:
-            ArgumentError: A name is no text, or a value in ClearML is not of its parameter's type.
+            ArgumentError: They are no dictionary, a name is no text, or a value in ClearML is not of its parameter's
+                type.
             ConnectorError: An agent runs this process, and the task's values cannot be read.
         """
+        if not isinstance(parameters, Mapping):
+            raise ArgumentError("parameters", parameters, "must be a dictionary")
         texts = shown(parameters)
         if not self._is_remote:
             self._parameters[section] = texts

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 
 from rl_framework.connector.huggingface.config import BUNDLE_NAME, HuggingFaceUploadConfig
-from rl_framework.evaluation import EvaluationResult
+from rl_framework.environment.known_packages import family_of
+from rl_framework.evaluation import EvaluationResult, MultiAgentResult
 from rl_framework.secrecy import redact
 
 __all__ = ["model_card", "usage"]
@@ -21,6 +23,9 @@ def model_card(
     *,
     kind: str,
     environment: str | None,
+    arguments: Mapping[str, Any] | None,
+    n_environments: int | None,
+    timesteps: int | None,
     architecture: str,
     record: Mapping[str, Any],
     evaluation: EvaluationResult | None,
@@ -32,6 +37,9 @@ def model_card(
         config: Of the upload.
         kind: Registered name of the kind of agent.
         environment: What it acts in, if that is known.
+        arguments: With which gymnasium makes that; None: they are not known.
+        n_environments: In how many it was evaluated; None: as many as there are if nobody says.
+        timesteps: That it was trained for, in all.
         architecture: What it is.
         record: Of its last training; empty if there was none.
         evaluation: What the page reports, if anything.
@@ -41,20 +49,28 @@ def model_card(
         Markdown with a block of metadata, without secrets.
     """
     name = config.repository_id.partition("/")[2]
-    where = f" in **{_plain(environment)}**" if environment else ""
+    shown = _shown(arguments)
+    where = f" in **{_plain(environment)}**" + (f" ({_plain(shown)})" if shown else "") if environment else ""
+    code = usage(config, environment, arguments, evaluation, n_environments)
     parts = [
         f"# {name}\n\nA **{_plain(architecture)}** agent{where}, trained and shared with `rl_framework`.",
         _evaluation_text(evaluation),
-        _use_text(config, kind, environment, record, evaluation),
-        _training_text(record),
+        _use_text(_requirement(kind, environment, record), code),
+        _training_text(record, timesteps),
         _curve_text(files),
         "## Files\n\n" + "\n".join(f"- `{file}`: {text}" for file, text in files.items()),
     ]
-    metadata = _metadata(name, config, kind, environment, record, evaluation)
+    metadata = _metadata(name, kind, environment, shown, record, evaluation)
     return redact(f"---\n{metadata}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n")
 
 
-def usage(config: HuggingFaceUploadConfig, environment: str | None, evaluation: EvaluationResult | None) -> str:
+def usage(
+    config: HuggingFaceUploadConfig,
+    environment: str | None,
+    made_with: Mapping[str, Any] | None,
+    evaluation: EvaluationResult | None,
+    n_environments: int | None = None,
+) -> str:
     """Writes the Python code that the page shows; it works as printed."""
     arguments = [f"repository_id={_quoted(config.repository_id)}"]
     if config.file_name != BUNDLE_NAME:
@@ -67,12 +83,19 @@ def usage(config: HuggingFaceUploadConfig, environment: str | None, evaluation: 
         f"download_config = HuggingFaceDownloadConfig({', '.join(arguments)})",
         "agent = HuggingFaceConnector(download_config=download_config).download()",
     ]
-    if environment is not None and _comes_with_gymnasium(environment):
+    written = None if made_with is None else _as_code(dict(made_with))
+    if environment is not None and written is not None and _is_found_by_name(environment):
         how = "n_eval_episodes=10, deterministic=True"
         if evaluation is not None:
             how = f"n_eval_episodes={evaluation.n_episodes}, deterministic={evaluation.deterministic}"
             how += f", seed={evaluation.seed}"
-        lines += [f"result = agent.evaluate({_quoted(environment)}, {how})", "print(result)"]
+            how += "" if n_environments is None else f", n_environments={n_environments}"
+        if not made_with:
+            lines += [f"result = agent.evaluate({_quoted(environment)}, {how})"]
+        else:
+            lines += [f"made_with = {written}"]
+            lines += [f"result = agent.evaluate({_quoted(environment)}, {how}, environment_kwargs=made_with)"]
+        lines += ["print(result)"]
     else:
         lines += ["print(agent.observation_space, agent.action_space)"]
     return "\n".join(lines) + "\n"
@@ -87,15 +110,32 @@ def _plain(text: str) -> str:
     return "".join(" " if sign in "`*<>[]|\n" else sign for sign in text)
 
 
-def _comes_with_gymnasium(environment: str) -> bool:
+def _shown(arguments: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in (arguments or {}).items())
+
+
+def _as_code(value: Any) -> str | None:
+    """Returns Python code that gives a value, or None if there is none without imports."""
+    text = repr(value)
+    try:
+        return text if repr(ast.literal_eval(text)) == text else None
+    except (ValueError, SyntaxError):
+        return None
+
+
+def _is_found_by_name(environment: str) -> bool:
+    """Tells whether the framework makes an environment from its id, without anybody importing a package first."""
     spec = gymnasium.registry.get(environment)
-    return spec is not None and str(spec.entry_point).startswith("gymnasium.envs.")
+    return family_of(environment) is not None or str(getattr(spec, "entry_point", "")).startswith("rl_framework.")
 
 
-def _requirement(kind: str, record: Mapping[str, Any]) -> str:
+def _requirement(kind: str, environment: str | None, record: Mapping[str, Any]) -> str:
     from rl_framework import registry
 
     extras = {"huggingface"}
+    family = None if environment is None else family_of(environment)
+    if family is not None and family.extra is not None:
+        extras.add(family.extra)
     if kind in _IMITATION_KINDS:
         extras.add(kind)
     algorithm = record.get("algorithm")
@@ -108,9 +148,9 @@ def _requirement(kind: str, record: Mapping[str, Any]) -> str:
 
 def _metadata(
     name: str,
-    config: HuggingFaceUploadConfig,
     kind: str,
     environment: str | None,
+    made_with: str,
     record: Mapping[str, Any],
     evaluation: EvaluationResult | None,
 ) -> str:
@@ -128,7 +168,7 @@ def _metadata(
                 task_type="reinforcement-learning",
                 task_name="reinforcement-learning",
                 dataset_type=place,
-                dataset_name=place,
+                dataset_name=f"{place} ({made_with})" if made_with else place,
                 metric_type="mean_reward",
                 metric_name="mean_reward",
                 metric_value=f"{evaluation.mean:.2f} +/- {evaluation.std:.2f}",
@@ -145,40 +185,39 @@ def _metadata(
     return str(data.to_yaml()).strip()
 
 
-def _use_text(
-    config: HuggingFaceUploadConfig,
-    kind: str,
-    environment: str | None,
-    record: Mapping[str, Any],
-    evaluation: EvaluationResult | None,
-) -> str:
+def _use_text(requirement: str, code: str) -> str:
     return (
-        f"## Use\n\n```bash\npip install {_requirement(kind, record)}\n```\n\n"
-        f"```python\n{usage(config, environment, evaluation)}```\n\n"
-        "The file holds tensors, arrays and JSON, no pickle: to open it runs no code of ours or of anybody's."
+        f"## Use\n\n```bash\npip install {requirement}\n```\n\n```python\n{code}```\n\n"
+        "The file holds tensors, arrays and JSON, no pickle: it brings no code with it that opening it could run."
     )
 
 
 def _evaluation_text(evaluation: EvaluationResult | None) -> str:
     if evaluation is None:
         return ""
-    low, high = evaluation.confidence_interval()
     how = "its most likely actions" if evaluation.deterministic else "sampled actions"
+    parts: dict[str, EvaluationResult] = {}
+    if isinstance(evaluation, MultiAgentResult):
+        parts |= {"team": evaluation.team} if evaluation.team is not None else {}
+        parts |= evaluation.groups or evaluation.agents
+    head = "| Mean return | Standard deviation | 95 % interval of the mean | Episodes |\n"
+    rows = [f"| Of {head}|---|---|---|---|---|"] if parts else [f"{head}|---|---|---|---|"]
+    for name, result in (parts or {"": evaluation}).items():
+        low, high = result.confidence_interval()
+        row = f"| {result.mean:.2f} | {result.std:.2f} | {low:.2f} to {high:.2f} | {result.n_episodes} |"
+        rows.append(f"| {_plain(name)} {row}" if parts else row)
     return (
-        "## Evaluation\n\n"
-        "| Mean return | Standard deviation | 95 % interval of the mean | Episodes |\n|---|---|---|---|\n"
-        f"| {evaluation.mean:.2f} | {evaluation.std:.2f} | {low:.2f} to {high:.2f} | {evaluation.n_episodes} |\n\n"
-        f"With {how}, undiscounted, before normalisation; seed {evaluation.seed}. Every single return is in "
-        "`results.json`."
+        "## Evaluation\n\n" + "\n".join(rows) + f"\n\nWith {how}, undiscounted, before normalisation; seed "
+        f"{evaluation.seed}. Every single return is in `results.json`."
     )
 
 
-def _training_text(record: Mapping[str, Any]) -> str:
+def _training_text(record: Mapping[str, Any], timesteps: int | None) -> str:
     if not record:
         return ""
     versions = record.get("versions")
     versions = versions if isinstance(versions, Mapping) else {}
-    steps = record.get("total_timesteps")
+    steps = record.get("total_timesteps") if timesteps is None else timesteps
     rows = {
         "Algorithm": record.get("algorithm"),
         "Timesteps": None if steps is None else f"{steps:,}",

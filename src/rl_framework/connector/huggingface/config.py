@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from rl_framework.errors import ArgumentError
 from rl_framework.hub import check_repository_id, check_revision
@@ -50,8 +51,13 @@ class HuggingFaceUploadConfig:
         check_repository_id(self.repository_id)
         check_revision(self.revision)
         _check_file_name(self.file_name)
-        if not self.commit_message.strip():
-            raise ArgumentError("commit_message", self.commit_message, "must not be empty")
+        for name in ("environment_name", "model_architecture", "commit_message"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value.strip()) and (value is not None or name == "commit_message"):
+                raise ArgumentError(name, value, "must be a text, and not empty")
+        for name in ("private", "upload_checkpoints"):
+            if not isinstance(getattr(self, name), bool):
+                raise ArgumentError(name, getattr(self, name), "must be True or False")
         for name, value, least in (
             ("n_eval_episodes", self.n_eval_episodes, 0),
             ("video_length", self.video_length, 1),
@@ -89,7 +95,14 @@ class HuggingFaceDownloadConfig:
             _check_file_name(self.file_name)
 
 
-def _check_file_name(name: str) -> None:
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or path.name != name.rpartition("/")[2]:
+def _check_file_name(name: Any) -> None:
+    path = PurePosixPath(name if isinstance(name, str) else "")
+    if (
+        not isinstance(name, str)
+        or not name
+        or path.is_absolute()
+        or ".." in path.parts
+        or "\\" in name
+        or path.name != name.rpartition("/")[2]
+    ):
         raise ArgumentError("file_name", name, "must be a path within the repository", 'Such as "agent.zip".')

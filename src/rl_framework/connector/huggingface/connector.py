@@ -70,6 +70,8 @@ class HuggingFaceConnector(KeptLocallyConnector):
             upload_config = HuggingFaceUploadConfig(upload_config)
         if isinstance(download_config, str):
             download_config = HuggingFaceDownloadConfig(download_config)
+        _check_config("upload_config", upload_config, HuggingFaceUploadConfig)
+        _check_config("download_config", download_config, HuggingFaceDownloadConfig)
         if upload_config is None and download_config is None:
             raise ArgumentError(
                 "upload_config", None, "a repository is needed", 'Such as HuggingFaceUploadConfig("user/name").'
@@ -158,7 +160,8 @@ class HuggingFaceConnector(KeptLocallyConnector):
         Args:
             agent: The agent.
             video_recording_environment: Where to film and to evaluate it; None: no film, and the evaluation takes
-                place in the environment that `environment_name` or the agent's record names, if gymnasium knows it.
+                place in the environment that `environment_name` or the agent's record names, if its id is all that it
+                takes to make it.
 
         Returns:
             The address of the commit.
@@ -245,6 +248,11 @@ class HuggingFaceConnector(KeptLocallyConnector):
             known = statistics
             normalize_path = self._hub.calling(lambda: self._hub.fetch(place, _MODEL, commit, known), what, place)
         return _agent_of_library(agent, path, normalize_path)
+
+
+def _check_config(argument: str, config: Any, kind: type[Any]) -> None:
+    if config is not None and not isinstance(config, kind):
+        raise ArgumentError(argument, config, "names no repository", f'Give "user/name" or a {kind.__name__}.')
 
 
 def _choose(config: HuggingFaceDownloadConfig, files: Mapping[str, RemoteFile]) -> RemoteFile:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+
 from rl_framework.connector.huggingface.card import model_card
 from rl_framework.connector.huggingface.config import HuggingFaceUploadConfig
 from rl_framework.connector.upload_files import prepare_upload
 from rl_framework.evaluation import EvaluationResult
+from rl_framework.secrecy import redact_values
 
 __all__ = ["prepare_upload_with_card"]
 
@@ -37,7 +40,8 @@ def prepare_upload_with_card(
     Returns:
         The files by their paths in the repository.
     """
-    files, evaluation, name, record = prepare_upload(
+    is_single = evaluation is None and isinstance(environment, gymnasium.Env)
+    files, evaluation, name, arguments, record = prepare_upload(
         folder,
         agent,
         config,
@@ -50,6 +54,9 @@ def prepare_upload_with_card(
         config,
         kind=agent.kind(),
         environment=name,
+        arguments=redact_values(arguments),  # before they become code, in which a secret may look another way
+        n_environments=1 if is_single else None,
+        timesteps=getattr(agent, "num_timesteps", None),
         architecture=config.model_architecture or _architecture(agent, record),
         record=record,
         evaluation=evaluation,
@@ -63,4 +70,11 @@ def prepare_upload_with_card(
 def _architecture(agent: Any, record: dict[str, Any]) -> str:
     algorithm_class = getattr(agent, "algorithm_class", None)
     own = getattr(algorithm_class, "__name__", None)
+    groups = record.get("groups")
+    if isinstance(groups, dict):
+        own = ", ".join(f"{_group_architecture(part)} ({name})" for name, part in groups.items())
     return str(own or record.get("algorithm") or type(agent).__name__)
+
+
+def _group_architecture(group: dict[str, Any]) -> str:
+    return str(group.get("algorithm") or group.get("agent"))

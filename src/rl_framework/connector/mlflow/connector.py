@@ -272,7 +272,7 @@ class MLflowConnector(RemoteConnector):
         Args:
             agent: The agent.
             video_recording_environment: Where to film and to evaluate it; None: no film, and the evaluation takes
-                place in the environment that the agent's record names, if gymnasium knows it.
+                place in the environment that the agent's record names, if its id is all that it takes to make it.
 
         Returns:
             The address of the model: "models:/walker/3" if it is registered, otherwise "models:/m-...".

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +50,7 @@ class RunWriter:
         self._service = service
         self._ids: dict[str, str] = {}
         self._histories: dict[tuple[str, str, int], dict[int, list[float]]] = {}
+        self._lock = threading.Lock()
 
     def known_id(self, run: Mapping[str, Any]) -> str | None:
         """Returns the id of a run that was found or made by this process."""
@@ -57,15 +59,19 @@ class RunWriter:
     def run_id(self, run: Mapping[str, Any]) -> str:
         """Returns the id of a run, which is made if there is none with its mark."""
         token = run["token"]
-        if token not in self._ids:
-            with self._service.asking() as client:
-                experiment = self._experiment_id(client, run["experiment"])
-                found = client.search_runs([experiment], f"tags.`{_MARK}` = '{token}'", max_results=1)
-                if not found:
-                    tags = {**run["tags"], _MARK: token}
-                    found = [client.create_run(experiment, tags=tags, run_name=run["name"])]
-                self._ids[token] = found[0].info.run_id
-        return self._ids[token]
+        with self._lock:  # or what is uploaded while something is delivered would be in a run of its own
+            if token not in self._ids:
+                self._ids[token] = self._found_or_made(run)
+            return self._ids[token]
+
+    def _found_or_made(self, run: Mapping[str, Any]) -> str:
+        with self._service.asking() as client:
+            experiment = self._experiment_id(client, run["experiment"])
+            found = client.search_runs([experiment], f"tags.`{_MARK}` = '{run['token']}'", max_results=1)
+            if not found:
+                tags = {**run["tags"], _MARK: run["token"]}
+                found = [client.create_run(experiment, tags=tags, run_name=run["name"])]
+            return str(found[0].info.run_id)
 
     def _experiment_id(self, client: Any, name: str) -> str:
         from mlflow.exceptions import MlflowException

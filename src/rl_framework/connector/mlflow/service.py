@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from rl_framework.connector.mlflow.database import make_database
 from rl_framework.errors import ArgumentError, ConnectorError
 from rl_framework.retry import may_pass, status_of
 from rl_framework.secrecy import describe_error, redact, remember_secret
@@ -24,6 +25,7 @@ _RIGHTS = (
     "log in with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as a user who may "
     "write to the experiment"
 )
+_HALF_MADE = "MLflow was interrupted making this database: move it away, and sync() delivers what is kept"
 
 
 class MLflowError(Exception):
@@ -95,6 +97,7 @@ class MLflowService:
 
                 if self._folder is not None:
                     self._folder.mkdir(parents=True, exist_ok=True)
+                make_database(self.uri)
                 self._client = MlflowClient(self.uri, registry_uri=self.registry_uri)
             return self._client
 
@@ -132,6 +135,8 @@ class MLflowService:
     def explain(self, error: Exception) -> str:
         """Says what to do about a failure, without secrets."""
         text = describe_error(error)
+        if "CREATE TABLE" in text:
+            return f"{_HALF_MADE}: {text}"
         return f"{text}: {_RIGHTS}" if status_of(error) in (401, 403) else text
 
 

@@ -230,7 +230,7 @@ class StorageConnector(StoredFiles, KeptLocallyConnector):
         Args:
             agent: The agent.
             video_recording_environment: Where to film and to evaluate it; None: no film, and the evaluation takes
-                place in the environment that the agent's record names, if gymnasium knows it.
+                place in the environment that the agent's record names, if its id is all that it takes to make it.
 
         Returns:
             The address, for `load_agent`.

@@ -161,7 +161,7 @@ class WandbConnector(RemoteConnector):
         data, session = item.data, self._session
         run = session.opened(data["run"])
         if item.kind == "record":
-            session.call(lambda run: run.config.update(data["record"], allow_val_change=True))
+            session.configure(data["record"])
         elif item.kind == "failed":
             if session.run is not None:
                 session.finish(exit_code=1)
@@ -182,7 +182,7 @@ class WandbConnector(RemoteConnector):
         elif item.kind == "checkpoint":
             artifact = wandb.Artifact(f"checkpoints-{run.id}", "model", metadata={STEP: data["timestep"]})
             artifact.add_file(str(_file_of(item)), name=data["name"])
-            session.call(lambda run: run.log_artifact(artifact, aliases=["latest", f"timestep-{data['timestep']}"]))
+            session.log_artifact(artifact, ["latest", f"timestep-{data['timestep']}"])
         else:
             raise ConnectorError(f"an item {item.kind!r} is not known")
 
@@ -295,7 +295,7 @@ class WandbConnector(RemoteConnector):
         Args:
             agent: The agent.
             video_recording_environment: Where to film and to evaluate it; None: no film, and the evaluation takes
-                place in the environment that the agent's record names, if gymnasium knows it.
+                place in the environment that the agent's record names, if its id is all that it takes to make it.
 
         Returns:
             Name of the artifact, for `download`; offline, the folder of the run.
@@ -340,7 +340,7 @@ class WandbConnector(RemoteConnector):
             results = json.loads(files["results.json"].read_text(encoding="utf-8"))
             numbers = {f"results/{name}": value for name, value in results.items() if isinstance(value, int | float)}
             self._session.call(lambda run: run.summary.update(numbers))
-        logged = self._session.call(lambda run: run.log_artifact(artifact, aliases=["latest", "final"]))
+        logged = self._session.log_artifact(artifact, ["latest", "final"])
         if run.offline:
             return str(Path(run.settings.sync_dir).absolute())
         logged.wait(timeout=_UPLOAD_SECONDS)

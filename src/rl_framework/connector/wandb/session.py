@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rl_framework.connector.wandb.transaction_log import is_complete, read_rows
+from rl_framework.connector.wandb.transaction_log import is_complete, read_later, read_rows, row_of
 from rl_framework.secrecy import describe_error
 
 __all__ = ["STEP", "ServiceLostError", "WandbSession"]
@@ -27,6 +27,8 @@ _OFFLINE_INIT_SECONDS = 90.0
 """For the service process alone, which a machine that has much to do may keep waiting."""
 _PATIENCE_WITH_SERVICE = 5.0
 _PATIENCE_WITH_LOG = 3.0
+_PATIENCE_WITH_FILE = 10.0
+"""For the service process to write down that it has been given a file."""
 _MOST_HANDED_OVER = 20_000
 
 _SETTINGS: dict[str, Any] = {
@@ -41,8 +43,8 @@ _SETTINGS: dict[str, Any] = {
     "x_disable_meta": True,
     "x_disable_machine_info": True,
     "x_save_requirements": False,
-    # What a kill of the service loses at most is handed over again; see `WandbSession`.
-    "x_transaction_log_flush_interval": 1.0,
+    # What a kill of the service loses at most is handed over again, or waited for; see `WandbSession`.
+    "x_transaction_log_flush_interval": 0.2,
 }
 """Only those that the installed version knows are given to it."""
 
@@ -60,8 +62,9 @@ class ServiceLostError(ConnectionError):
 class WandbSession:
     """Opens runs, and opens them again under the same id when the service process has ended.
 
-    W&B's client hands everything to a process of its own, which writes it into a log and sends it. What was handed over
-    in vain is found by comparing with that log, and handed over again.
+    W&B's client hands everything to a process of its own, which writes it into a log and sends it. Numbers that were
+    handed over in vain are found by comparing with that log, and handed over again; files are waited for until they
+    stand in it.
 
     Args:
         mode: "online" or "offline".
@@ -84,6 +87,7 @@ class WandbSession:
         self._defined: set[str] = set()
         self._handed_over: deque[dict[str, Any]] = deque(maxlen=_MOST_HANDED_OVER)
         self._known: Counter[tuple[str, int, Any]] | None = None
+        self._configuration: dict[str, Any] = {}
         self._was_lost = False
         self._lock = threading.RLock()
 
@@ -108,8 +112,9 @@ class WandbSession:
         with self._lock:
             if self._adopted is not None and described["id"] == self._adopted.id:
                 return self._adopted
-            if self._run is not None and self._described.get("id") != described["id"]:
+            if self._described.get("id") != described["id"]:
                 self.finish()
+                self._configuration.clear()
             if self._run is None:
                 self._described = dict(described)
                 self._open()
@@ -139,6 +144,8 @@ class WandbSession:
         _open_sessions.add(self)
         self._defined.clear()
         self._known = None
+        if self._configuration:
+            self.configure({})
 
     def _init(self, mode: Any) -> Any:
         import wandb
@@ -170,14 +177,20 @@ class WandbSession:
             ServiceLostError: The service process has ended; the next call opens the run again.
         """
         with self._lock:
+            run = self._still_open()
             try:
-                return action(self._run)
+                return action(run)
             except Exception as error:
                 if not _is_lost(error):
                     raise
                 reason = describe_error(error)
                 self._lose()
         raise ServiceLostError(f"W&B's service process has ended: {reason}")
+
+    def _still_open(self) -> Any:
+        if self._run is None:  # `close` did not wait for this
+            raise ServiceLostError("the W&B run was ended meanwhile; it is opened again")
+        return self._run
 
     def _lose(self) -> None:
         if self._adopted is None:
@@ -195,6 +208,41 @@ class WandbSession:
             except Exception as error:  # noqa: BLE001 (it is gone already)
                 logger.debug("W&B's service was gone: %s", describe_error(error))
 
+    def configure(self, configuration: Mapping[str, Any]) -> None:
+        """Adds to the run's configuration, and does so again where the run is opened again."""
+        with self._lock:
+            self._configuration.update(configuration)
+            self.call(lambda run: run.config.update(self._configuration, allow_val_change=True))
+
+    def log_artifact(self, artifact: Any, aliases: list[str]) -> Any:
+        """Hands over an artifact, and returns it when the service has written that down.
+
+        Raises:
+            ServiceLostError: The service process has ended.
+            TimeoutError: It has not written that down.
+        """
+        return self._written(
+            lambda run: run.log_artifact(artifact, aliases=aliases),
+            lambda record: record.artifact.digest == artifact.digest,
+        )
+
+    def _written(self, action: Callable[[Any], Any], is_it: Callable[[Any], bool]) -> Any:
+        """Calls something of the run whose files may go away afterwards, which a kill of the service must not lose."""
+        with self._lock:
+            log = None if self._adopted is not None else Path(self._still_open().settings.sync_file)
+            before = log.stat().st_size if log is not None and log.exists() else 0
+            result = self.call(action)
+        if log is None:
+            return result
+        end = time.monotonic() + _PATIENCE_WITH_FILE
+        while not (log.exists() and any(map(is_it, read_later(log, before)))):
+            if time.monotonic() > end:
+                if not log.exists():  # the user wants none
+                    break
+                raise TimeoutError("W&B's service process does not write down what it is given")
+            time.sleep(0.01)
+        return result
+
     # Rows
 
     def log(self, row: Mapping[str, Any], *, after: int | None = None, again: bool = False) -> None:
@@ -207,14 +255,18 @@ class WandbSession:
             again: Whether the same row may have been logged before.
         """
         with self._lock:
+            self._still_open()
             self._hand_over_again()
             timestep = int(row[STEP])
             if again or (after is not None and timestep > after):
                 row = self._without_known(row, timestep - 1 if after is None else after)
-            if any(not name.startswith("_") and name != STEP for name in row):
+            if not any(not name.startswith("_") and name != STEP for name in row):
+                return
+            if not any(type(value).__name__ == "Video" for value in row.values()):
                 self.call(lambda run: self._log(run, row))
-                if not any(type(value).__name__ == "Video" for value in row.values()):
-                    self._handed_over.append(dict(row))
+                self._handed_over.append(dict(row))
+                return
+        self._written(lambda run: self._log(run, row), lambda record: _is_same_row(row, row_of(record)))
 
     def _log(self, run: Any, row: Mapping[str, Any]) -> None:
         for name in row:
@@ -310,6 +362,10 @@ def _wait_for_log(path: Path) -> None:
     end = time.monotonic() + _PATIENCE_WITH_LOG
     while time.monotonic() < end and path.exists() and not is_complete(path):
         time.sleep(0.01)
+
+
+def _is_same_row(row: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
+    return row.keys() <= written.keys() and row[STEP] == written[STEP]
 
 
 def _is_lost(error: Exception) -> bool:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["is_complete", "read_records", "read_rows"]
+__all__ = ["is_complete", "read_later", "read_records", "read_rows", "row_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +40,18 @@ def read_records(path: Path) -> Iterator[Any]:
 
 def is_complete(path: Path) -> bool:
     """Tells whether the last thing in a log is that the run has ended."""
+    last = max(0, path.stat().st_size - _BLOCK)
+    return any(record.WhichOneof("record_type") == "exit" for record in read_later(path, last))
+
+
+def read_later(path: Path, position: int) -> Iterator[Any]:
+    """Yields the records behind a position, and perhaps some that lie a little before it."""
     with path.open("rb") as file:
         # Blocks begin at multiples of their length in the file.
-        start = max(0, file.seek(0, os.SEEK_END) // _BLOCK - 1) * _BLOCK
+        start = position // _BLOCK * _BLOCK
         file.seek(start)
         content = file.read()
-    return any(
-        record.WhichOneof("record_type") == "exit" for record in _records(content, 0 if start else _HEADER_LENGTH)
-    )
+    yield from _records(content, 0 if start else _HEADER_LENGTH)
 
 
 def _records(content: bytes, position: int) -> Iterator[Any]:
@@ -86,13 +89,17 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     Histograms, videos and other media are dictionaries.
     """
     for record in read_records(path):
-        if record.WhichOneof("record_type") != "history":
-            continue
-        row: dict[str, Any] = {}
-        for item in record.history.item:
-            names = list(item.nested_key) or [item.key]
-            place = row
-            for name in names[:-1]:
-                place = place.setdefault(name, {})
-            place[names[-1]] = json.loads(item.value_json)
-        yield row
+        if record.WhichOneof("record_type") == "history":
+            yield row_of(record)
+
+
+def row_of(record: Any) -> dict[str, Any]:
+    """Returns what one call of `log` has logged; nothing, if the record is of something else."""
+    row: dict[str, Any] = {}
+    for item in record.history.item:
+        names = list(item.nested_key) or [item.key]
+        place = row
+        for name in names[:-1]:
+            place = place.setdefault(name, {})
+        place[names[-1]] = json.loads(item.value_json)
+    return row

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 from rl_framework.environment.adapter import MultiSlotAdapter
@@ -154,6 +155,7 @@ class UnityEnvironmentAdapter(MultiSlotAdapter):
                 )
             if source is not self:  # another view of the same player, which stays its maker's
                 self._options, self._scene, self._is_shared = source._options, source.open()._scene, True
+                self.metadata = source.metadata  # type: ignore[misc]
         elif isinstance(source, str | type):
             self._options = make_options(environment_kwargs)
         elif isinstance(source, os.PathLike):
@@ -191,6 +193,8 @@ class UnityEnvironmentAdapter(MultiSlotAdapter):
             from rl_framework.environment.unity.scene import UnityScene
 
             self._scene = UnityScene(UnityConnection(self._options, self._given), self._options)
+            name = "Unity Editor" if self._options.file_name is None else Path(self._options.file_name).stem
+            self.metadata = {**self.metadata, "name": name}  # type: ignore[misc]  # each has its own
         return self
 
     @property

@@ -22,7 +22,7 @@ __all__ = ["UnityConnection"]
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 5.0
+_PATIENCE = 10.0
 """Seconds that a player has to quit."""
 _STEADY = 1_000
 """Messages after which a player is no longer one that crashes again and again."""

@@ -65,8 +65,14 @@ class UnityOptions:
                 _check_whole("max_agents", count, 1)
         for name in ("time_scale", "timeout"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ArgumentError(name, value, "must be larger than 0")
+            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if not (is_number and value > 0) and (value is not None or name == "timeout"):
+                raise ArgumentError(name, value, "must be a number larger than 0")
+        for name in ("environment_parameters", "engine"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ArgumentError(name, getattr(self, name), "must be a mapping of names to values")
+        if not isinstance(self.file_name, str | os.PathLike | None):
+            raise ArgumentError("file_name", self.file_name, "must be a path, or None for the Editor")
         if isinstance(self.additional_arguments, str):
             raise ArgumentError(
                 "additional_arguments",

@@ -6,10 +6,12 @@ Importing this module imports `mlagents_envs`: call `load_mlagents_envs` before.
 from __future__ import annotations
 
 import atexit
+import queue
 import subprocess
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import grpc
@@ -35,10 +37,51 @@ FAILURES = (
 )
 """What a player that died, hung up or hangs shows itself as."""
 
-_LAST_WORDS = 1.0
+_LAST_WORDS = 5.0
 """Seconds that the message to quit may take."""
 _LOOK_EVERY = 0.1
 """Seconds between two looks at whether the process is still alive. The library's own are a tenth of the time-out."""
+
+
+class _ServerThreads(Executor):
+    """Threads for the library's server that the end of a program does not wait for.
+
+    Python joins those of a `ThreadPoolExecutor` before it calls what is registered with `atexit`: a program that leaves
+    a player open would wait for ever for a thread that waits for the player, which waits to be told to quit.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        for _ in range(count):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Has a function called in one of the threads."""
+        future: Future[Any] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001  # who asks for the result gets it
+                future.set_exception(error)
+
+        self._calls.put(call)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Lets the threads end when they have done what there is; it does not wait for them."""
+        for _ in range(self._count):
+            self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
 
 
 class _Communicator(RpcCommunicator):
@@ -65,14 +108,17 @@ class _Communicator(RpcCommunicator):
         # The library lets two servers share a port, of which the player then meets either; and it refuses messages over
         # 4 MB, which a few cameras exceed.
         options = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
-        self.server = grpc.server(thread_pool=ThreadPoolExecutor(max_workers=2), options=options)
+        self._threads = _ServerThreads(2)
+        self.server = grpc.server(thread_pool=self._threads, options=options)
         self.unity_to_external = UnityToExternalServicerImplementation()
         add_UnityToExternalProtoServicer_to_server(self.unity_to_external, self.server)
         try:
             bound = self.server.add_insecure_port(f"{self._host}:{self.port}")
         except RuntimeError as error:
+            self._threads.shutdown()
             raise UnityWorkerInUseException(self.worker_id) from error
         if not bound:
+            self._threads.shutdown()
             raise UnityWorkerInUseException(self.worker_id)
         self.server.start()
         self.is_open = True
@@ -111,6 +157,7 @@ class _Communicator(RpcCommunicator):
             message.header.status = 400
             self.unity_to_external.parent_conn.send(message)
             self.server.stop(_LAST_WORDS).wait()
+            self._threads.shutdown()
             self.unity_to_external.parent_conn.close()
 
 

@@ -265,6 +265,8 @@ def in_memory(
     episodes: Iterable[Any], observation_space: Space | None = None, action_space: Space | None = None
 ) -> ColumnStorage:
     """Copies episodes into memory; see `EpisodeSequence.from_episodes`."""
+    if not isinstance(episodes, Iterable):
+        raise ArgumentError("episodes", episodes, "is no list of episodes", "Put a single one into a list: [episode].")
     intake = Intake(observation_space, action_space)
     parts = [intake.take(episode) for episode in episodes]
     if not parts:

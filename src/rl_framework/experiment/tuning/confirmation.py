@@ -111,8 +111,11 @@ def confirm(setting: Setting, candidate: Candidate) -> Confirmation:
     folder = _folder(setting, candidate.number)
     seeds = fresh_seeds(setting)
     more: dict[str, Any] = {"number": candidate.number, "parameters": dict(candidate.values), "seen": candidate.seen}
+    is_begun = folder.is_dir()
+    if not is_begun:
+        logger.info("trial %d is measured again, on %d fresh seeds", candidate.number, len(seeds))
     try:
-        run = Experiment(_config(setting, candidate), folder=folder, **setting.injected).run(resume=True)
+        run = Experiment(_config(setting, candidate), folder=folder, **setting.injected).run(resume=is_begun)
         scores = {seed: measured(each, setting.tuning.metric) for seed, each in zip(seeds, run.seeds, strict=True)}
     except Exception as error:  # noqa: BLE001  # the result of the search is worth more than this
         logger.warning("trial %d could not be confirmed: %s", candidate.number, error)

@@ -128,6 +128,7 @@ class _Reports(Callback):
         if step not in self._told:  # after an interruption, training passes what it had passed before
             self._told.add(step)
             self._trial.report(value, step)
+            logger.info("trial %d: %s %.4g at timestep %s", self._trial.number, self._metric, value, event.timestep)
         if self._trial.should_prune():
             self.was_pruned = True
             self._trial.set_user_attr(_PRUNED, event.timestep)

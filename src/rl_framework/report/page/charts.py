@@ -34,6 +34,10 @@ _MOST_CHARTS = 60
 _MOST_RETURNS = 1_000
 _ROOM = 0.5
 """Above and below the lines, as a share of their range."""
+_ROOM_AROUND_ONE = 0.1
+"""Above and below a line that is flat, as a share of its value."""
+_ROUNDING = 1e-6
+"""What equal numbers differ by after single precision and averaging, as a share of their size."""
 
 EVALUATED = "evaluation/mean_return"
 _EVALUATION_ENDS = ("evaluation/low", "evaluation/high")
@@ -95,19 +99,31 @@ class Chart:
 
     @property
     def y_range(self) -> tuple[float, float] | None:
-        """What to show of the y axis: the lines, where the band of a few runs is so wide that they would look flat.
+        """What to show of the y axis.
 
-        None: everything.
+        The lines, where the band of a few runs is so wide that they would look flat; and some room around a number that
+        does not change, such as a learning rate. None: everything.
         """
-        ends = [end for line in self.lines if line.ends is not None and line.role != "points" for end in line.ends]
-        if not ends:
+        if not self.lines:
             return None
-        low, high = min(line.y.min() for line in self.lines), max(line.y.max() for line in self.lines)
-        lowest, highest = min(end.min() for end in ends), max(end.max() for end in ends)
+        low, high = _extent([line.y for line in self.lines])
+        ends = [(end, line.role) for line in self.lines if line.ends is not None for end in line.ends]
+        lowest, highest = _extent([*(end for end, _ in ends), low, high])
+        if highest - lowest <= _ROUNDING * max(abs(lowest), abs(highest)):
+            room = _ROOM_AROUND_ONE * abs(high) or 1.0
+            return low - room, high + room
+        bands = [end for end, role in ends if role != "points"]
         room = _ROOM * (high - low)
-        if room <= 0 or (lowest >= low - room and highest <= high + room):
+        if not bands or room <= 0:
             return None
-        return float(max(low - room, min(lowest, low))), float(min(high + room, max(highest, high)))
+        lowest, highest = _extent([*bands, low, high])
+        if lowest >= low - room and highest <= high + room:
+            return None
+        return max(low - room, lowest), min(high + room, highest)
+
+
+def _extent(values: Sequence[Values | float]) -> tuple[float, float]:
+    return float(min(map(np.nanmin, values))), float(max(map(np.nanmax, values)))
 
 
 @dataclass(eq=False)

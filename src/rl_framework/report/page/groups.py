@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,7 +19,7 @@ from rl_framework.report.page.runs import ReportedRun
 from rl_framework.report.page.series import Series
 from rl_framework.report.plots import rolling_mean
 
-__all__ = ["Curve", "Group", "comparisons", "group_runs", "mean_over_runs"]
+__all__ = ["Curve", "Group", "comparisons", "group_runs", "mean_over_runs", "repeated_seeds"]
 
 _LEVEL = 0.95
 _MOST_COMPARED_BY_PAIRS = 4
@@ -77,6 +78,9 @@ def _name(runs: Sequence[ReportedRun]) -> str:
     family = families.pop()
     if family is not None and not families:
         return family
+    given, *others = [(run.settings or {}).get("name") for run in runs]
+    if isinstance(given, str) and given not in ("", "null") and all(other == given for other in others):
+        return given
     shared = os.path.commonprefix([run.name for run in runs])  # noqa: RUF071  # characters are meant
     shared = shared.rstrip("-_ ./0123456789")
     shared = shared.removesuffix("seed").rstrip("-_ ./")
@@ -91,8 +95,9 @@ def mean_over_runs(curves: Sequence[Series], points: int) -> Curve | None:
 
     Args:
         curves: One a run.
-        points: How many timesteps to take. Between its own ones, a curve is interpolated; one with more values counts
-            with the mean of those since the timestep before.
+        points: How many timesteps to take at most; there where the runs were measured, if that was not more often.
+            Between its own ones, a curve is interpolated; one with more values counts with the mean of those since the
+            timestep before.
 
     Returns:
         The curve over the timesteps that all runs have reached; None: there are fewer than two runs, or none such.
@@ -102,12 +107,33 @@ def mean_over_runs(curves: Sequence[Series], points: int) -> Curve | None:
     start, end = max(curve.timesteps[0] for curve in curves), min(curve.timesteps[-1] for curve in curves)
     if start > end:
         return None
-    timesteps = np.unique(np.linspace(start, end, points))
-    smooth = [rolling_mean(curve.values, max(1, len(curve.values) // points)) for curve in curves]
+    timesteps = _timesteps(curves, start, end, points)
+    smooth = [rolling_mean(curve.values, max(1, len(curve.values) // len(timesteps))) for curve in curves]
     values = np.stack([np.interp(timesteps, curve.timesteps, each) for curve, each in zip(curves, smooth, strict=True)])
     mean = values.mean(axis=0)
     half = t_quantile((1 + _LEVEL) / 2, len(curves) - 1) * values.std(axis=0, ddof=1) / np.sqrt(len(curves))
     return Curve(timesteps, mean, mean - half, mean + half)
+
+
+def _timesteps(curves: Sequence[Series], start: int, end: int, points: int) -> npt.NDArray[np.float64]:
+    # Between two evaluations the lines of the runs may cross, which would look as if nothing were uncertain there.
+    own = [np.unique(each.timesteps[(each.timesteps >= start) & (each.timesteps <= end)]) for each in curves]
+    fewest = min(own, key=len)
+    if len(fewest) > points:
+        return np.unique(np.linspace(start, end, points))
+    return np.unique([start, *fewest, end]).astype(np.float64)
+
+
+def repeated_seeds(groups: Sequence[Group]) -> Iterator[str]:
+    """Yields a sentence about every seed that several runs of a configuration have."""
+    for group in groups:
+        counts = Counter(run.seed for run in group.runs if run.seed)
+        for seed, count in counts.items():
+            if count > 1:
+                yield (
+                    f"{group.name}: {count} runs have the seed {seed}. They say little more than one of them, and make "
+                    "the intervals narrower than they should be."
+                )
 
 
 def comparisons(groups: Sequence[Group]) -> Iterator[tuple[str, str]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rl_framework.report.page.charts import Chart, Line, Section
 from rl_framework.report.page.colors import LIGHT, STYLES
@@ -13,6 +13,7 @@ from rl_framework.whole_file import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 __all__ = ["draw_section"]
 
@@ -22,6 +23,7 @@ _DOTS_PER_INCH = 120
 _LEFT, _LABELS, _RIGHT, _BELOW, _ABOVE = 0.75, 2.2, 0.15, 0.55, 0.35
 """Margins in inches; before boxes stand the names of runs."""
 _MOST_NAMED = 12
+_NAMES_BESIDE_EACH_OTHER, _NAME_HEIGHT = 4, 0.22
 _DASHES = dict(zip(STYLES, ("-", "--", ":"), strict=True))
 
 
@@ -39,10 +41,17 @@ def draw_section(section: Section, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     rows = _rows(section.charts)
-    height = sum(map(_height, rows))
+    # A wide chart has room for its own legend.
+    names = {} if rows[0][0].is_wide else _names(section.charts)
+    is_named = 1 < len(names) <= _MOST_NAMED
+    room = _NAME_HEIGHT * (1 + -(-len(names) // _NAMES_BESIDE_EACH_OTHER)) if is_named else 0.0
+    height = sum(map(_height, rows)) + room
     figure = Figure(figsize=(_WIDTH, height), dpi=_DOTS_PER_INCH)
     canvas = FigureCanvasAgg(figure)
-    top = height
+    if is_named:
+        columns = min(len(names), _NAMES_BESIDE_EACH_OTHER)
+        figure.legend(handles=_legend(names), loc="upper center", ncols=columns, fontsize=9, frameon=False)
+    top = height - room
     for row in rows:
         width = _WIDTH if row[0].is_wide else _WIDTH / _COLUMNS
         top -= _height(row)
@@ -92,11 +101,8 @@ def _draw(axes: Axes, chart: Chart) -> None:
     if chart.boxes:
         axes.set_yticks(range(len(chart.boxes)), [_plain(shortened(box.name, 30)) for box in chart.boxes])
         axes.invert_yaxis()
-    # Dots of single runs need no name beside the mean of all.
-    means = {line.name: None for line in chart.lines if line.role == "mean"}
-    named = means or {line.name: None for line in chart.lines if line.role == "points"}
     for line in chart.lines:
-        _draw_line(axes, line, named if line.role != "single" else ())
+        _draw_line(axes, line)
     axes.set_title(_plain(shortened(chart.title, 60)), fontsize=small + 2)
     axes.set_xlabel(_plain(chart.x_title), fontsize=small)
     axes.set_ylabel(_plain(shortened(chart.y_title, 40)), fontsize=small)
@@ -106,19 +112,40 @@ def _draw(axes: Axes, chart: Chart) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if chart.x_title == "timesteps":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set_xlim(left=0)
     if chart.y_range is not None:
         axes.set_ylim(*chart.y_range)
-    if chart.is_wide and 1 < len(named) <= _MOST_NAMED:
-        axes.legend(fontsize=small - 1, framealpha=0.9)
+    names = _names([chart])
+    if chart.is_wide and 1 < len(names) <= _MOST_NAMED:
+        axes.legend(handles=_legend(names), fontsize=small - 1, framealpha=0.9)
 
 
-def _draw_line(axes: Axes, line: Line, named: Collection[str]) -> None:
-    color = LIGHT[line.color % len(LIGHT)]
-    style = _DASHES[STYLES[line.color // len(LIGHT) % len(STYLES)]]
-    # Matplotlib leaves names that begin with an underscore out of the legend.
-    label = _plain(shortened(line.name, 40)).lstrip("_") if line.name in named else "_"
+def _names(charts: Sequence[Chart]) -> dict[int, str]:
+    """Returns what each colour stands for: the mean of several runs where there is one."""
+    lines = [line for chart in charts for line in chart.lines]
+    found = {line.color: line.name for role in ("points", "mean") for line in lines if line.role == role}
+    return dict(sorted(found.items()))
+
+
+def _legend(names: Mapping[int, str]) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
+    return [
+        # Matplotlib leaves names that begin with an underscore out of the legend.
+        Line2D([], [], **_look(color), linewidth=1.8, label=_plain(shortened(name, 40)).lstrip("_"))
+        for color, name in names.items()
+    ]
+
+
+def _look(color: int) -> dict[str, Any]:
+    return {"color": LIGHT[color % len(LIGHT)], "linestyle": _DASHES[STYLES[color // len(LIGHT) % len(STYLES)]]}
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    look = _look(line.color)
+    color = look["color"]
     if line.role == "points":
-        axes.plot(line.x, line.y, "o", color=color, markersize=4, label=label)
+        axes.plot(line.x, line.y, "o", color=color, markersize=4)
         if line.ends is not None:
             axes.vlines(line.x, *line.ends, color=color, linewidth=1)
         return
@@ -126,7 +153,7 @@ def _draw_line(axes: Axes, line: Line, named: Collection[str]) -> None:
         axes.fill_between(line.x, *line.ends, color=color, alpha=0.2, linewidth=0)
     width, alpha = (0.7, 0.35) if line.role == "single" else (1.8, 1.0)
     marker = "o" if len(line.y) == 1 else None
-    axes.plot(line.x, line.y, color=color, linestyle=style, linewidth=width, alpha=alpha, marker=marker, label=label)
+    axes.plot(line.x, line.y, **look, linewidth=width, alpha=alpha, marker=marker)
 
 
 def _plain(text: str) -> str:

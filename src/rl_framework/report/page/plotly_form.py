@@ -37,10 +37,13 @@ def figure_of(chart: Chart) -> dict[str, Any]:
     y_axis: dict[str, Any] = {"title": {"text": _text(shortened(chart.y_title, 40))}}
     if chart.boxes:
         y_axis |= {"autorange": "reversed", "type": "category", "tickmode": "linear", "dtick": 1}
-    elif chart.x_title == "timesteps":
-        x_axis["rangemode"] = "tozero"
+    else:
+        if chart.x_title == "timesteps":
+            x_axis["rangemode"] = "tozero"
         if chart.y_range is not None:
             y_axis["range"] = list(chart.y_range)
+        if max(np.nanmax(np.abs(line.y)) for line in chart.lines) < 1:
+            y_axis["exponentformat"] = "e"  # not 300μ for a learning rate of 3e-4
     return {
         "data": traces,
         "layout": {"height": height, "xaxis": x_axis, "yaxis": y_axis},

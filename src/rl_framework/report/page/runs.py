@@ -22,6 +22,9 @@ _RESULTS = ("results.json", "evaluation.json")
 _SIGNS = (_CONFIG, _METRICS, _RECORD, *_RESULTS)
 _LARGEST = {_CONFIG: 256 * 1024, _RECORD: 16 * 1024 * 1024, **dict.fromkeys(_RESULTS, 64 * 1024 * 1024)}
 _VIDEO_ENDINGS = (".mp4", ".gif")
+_AGENT = "agent.zip"
+_STUDY, _TRIAL, _CONFIRMATION = "tuning.yaml", "trial-", "confirm-"
+_DEPTH = 2
 
 OWN_OF_A_RUN = ("name", "run_directory", "seed", "seeds")
 """Of a configuration, what tells runs of the same kind apart."""
@@ -75,7 +78,9 @@ class ReportedRun:
         """The same text for runs that differ by nothing but their seeds."""
         if self.settings is not None:
             same = {key: value for key, value in self.settings.items() if key not in OWN_OF_A_RUN}
-            return "configuration " + json.dumps(same, sort_keys=True)
+            # The best of many trials was lucky: it is no further run of what was measured on fresh seeds.
+            what = "trial" if _is_trial(self.folder) else "configuration"
+            return f"{what} {json.dumps(same, sort_keys=True)}"
         if self.records:
             last = self.records[-1]
             return "record " + json.dumps({key: last.get(key) for key in _SAME_IN_A_GROUP}, sort_keys=True)
@@ -89,12 +94,21 @@ class ReportedRun:
             found = self.settings.get("seed")
         return "" if found in (None, "null") else str(found)
 
+    @property
+    def planned_timesteps(self) -> int | None:
+        """Until when it is to be trained; None: that is over, or nobody knows."""
+        last = self.records[-1] if self.records else {}
+        start, total = last.get("start", 0), last.get("total_timesteps")
+        is_over = self.result is not None or (self.folder / _AGENT).is_file()
+        return start + total if not is_over and type(start) is int and type(total) is int else None
+
 
 def find_runs(folders: Iterable[Path]) -> list[ReportedRun]:
     """Reads the runs in folders.
 
     Args:
-        folders: Each of a run, of an experiment with several seeds, or one that holds some of these.
+        folders: Each of a run, of an experiment with several seeds, of a study of `tune`, or one that holds some of
+            these; a study in there stands for what it found, without its trials.
 
     Returns:
         Each run once, in the order of the folders, those inside one by their names.
@@ -104,7 +118,7 @@ def find_runs(folders: Iterable[Path]) -> list[ReportedRun]:
     """
     found: dict[Path, ReportedRun] = {}
     for given in folders:
-        within = list(_within(given, None, 2)) if given.is_dir() else []
+        within = list(_within(given, None, _DEPTH)) if given.is_dir() else []
         if not within:
             problem = "holds no run" if given.is_dir() else "is no folder"
             remedy = "rl-framework list runs shows what there is."
@@ -124,9 +138,13 @@ def find_runs(folders: Iterable[Path]) -> list[ReportedRun]:
 
 def _within(folder: Path, family: str | None, depth: int) -> Iterator[tuple[Path, str | None]]:
     inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: (len(path.name), path.name))
+    if (folder / _STUDY).is_file() and depth < _DEPTH:
+        inside = [path for path in inside if path.name.startswith(_CONFIRMATION)]
     seeds = [path for path in inside if path.name.startswith("seed-") and _is_run(path)]
     if seeds and not (folder / _METRICS).is_file():
-        yield from ((path, folder.resolve().name) for path in seeds)
+        own = folder.resolve()
+        name = f"{own.parent.name}/{own.name}" if (own.parent / _STUDY).is_file() else own.name
+        yield from ((path, name) for path in seeds)
     elif _is_run(folder):
         yield folder, family
     elif depth:
@@ -134,8 +152,13 @@ def _within(folder: Path, family: str | None, depth: int) -> Iterator[tuple[Path
             yield from _within(path, None, depth - 1)
 
 
+def _is_trial(folder: Path) -> bool:
+    places = (folder.resolve(), folder.resolve().parent)
+    return any(path.name.startswith(_TRIAL) and (path.parent / _STUDY).is_file() for path in places)
+
+
 def _is_run(folder: Path) -> bool:
-    return any((folder / sign).is_file() for sign in _SIGNS)
+    return not (folder / _STUDY).is_file() and any((folder / sign).is_file() for sign in _SIGNS)
 
 
 def _read(run: ReportedRun) -> None:
@@ -146,6 +169,8 @@ def _read(run: ReportedRun) -> None:
         run.metrics = read_series(run.folder / _METRICS)
         run.problems += run.metrics.problems
     run.result = _result(run)
+    if not run.metrics.series and run.result is None:
+        run.problems.append(f"nothing was measured there: {_METRICS} and {_RESULTS[0]} are missing or hold no numbers.")
     run.video = _last_video(run.folder)
     if run.video is not None:
         try:

@@ -16,6 +16,7 @@ __all__ = ["configuration_table", "overview", "record_table"]
 
 _WINDOW = 100
 _MOST_VALUES = 6
+_NEVER_THE_SAME = ("started",)
 
 
 def overview(groups: Sequence[Group]) -> Table:
@@ -40,6 +41,7 @@ def _overview_row(run: ReportedRun) -> list[str]:
     returns = run.metrics.series.get(EPISODE_RETURN)
     last = "" if returns is None else f"{returns.values[-_WINDOW:].mean():.2f}"
     evaluated, interval = "", ""
+    reached, planned = run.metrics.last_timestep, run.planned_timesteps
     if run.result is not None:
         low, high = run.result.confidence_interval()
         evaluated = f"{run.result.mean:.2f} ± {run.result.std:.2f} ({run.result.n_episodes} ep.)"
@@ -47,7 +49,7 @@ def _overview_row(run: ReportedRun) -> list[str]:
     return [
         shortened(run.name, 80),
         shortened(run.seed, 24),
-        f"{run.metrics.last_timestep:,}",
+        f"{reached:,}" if planned is None or planned <= reached else f"{reached:,} of {planned:,}",
         _duration(run.metrics.seconds),
         "" if returns is None else f"{len(returns.values):,}",
         last,
@@ -81,8 +83,14 @@ def _side_by_side(
     keys = list(dict.fromkeys(key for column in columns for rows in column for key in rows))
     if not keys:
         return None
+    own = (*OWN_OF_A_RUN, *_NEVER_THE_SAME)
     table = [[key, *(_together(column, key) for column in columns)] for key in keys]
-    marked = [index for index, (key, *cells) in enumerate(table) if len(set(cells)) > 1 and key not in OWN_OF_A_RUN]
+    marked = []
+    for index, (key, *cells) in enumerate(table):
+        # Runs of which nothing is known do not differ.
+        known = {cell for cell, column in zip(cells, columns, strict=True) if column}
+        if len(known) > 1 and key not in own:
+            marked.append(index)
     return (("key", *(shortened(group.name, 60) for group in groups)), table), marked
 
 

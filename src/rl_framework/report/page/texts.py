@@ -67,7 +67,7 @@ def _leaves(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
     elif _is_list(value) and any(isinstance(inner, Mapping) or _is_list(inner) for inner in value):
         for index, inner in enumerate(value):
             yield from _leaves(f"{prefix}[{index}]", inner, depth + 1)
-    elif _is_list(value):
+    elif _is_list(value) and value:
         yield prefix, ", ".join(_as_text(inner) for inner in value[:_LONGEST_VALUE])
     else:
         yield prefix, _as_text(value)
@@ -83,4 +83,4 @@ _WORDS: Mapping[Any, str] = {True: "true", False: "false", None: "null"}
 def _as_text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return _WORDS[value]
-    return "" if isinstance(value, Mapping) else str(value)
+    return str(value)

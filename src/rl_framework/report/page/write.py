@@ -13,10 +13,11 @@ import rl_framework
 from rl_framework.errors import ArgumentError, require_extra
 from rl_framework.report.page.charts import Chart, Section, component_charts, metric_sections, returns_chart
 from rl_framework.report.page.document import Document
-from rl_framework.report.page.groups import Group, comparisons, group_runs
+from rl_framework.report.page.groups import Group, comparisons, group_runs, repeated_seeds
 from rl_framework.report.page.pictures import draw_section
 from rl_framework.report.page.runs import ReportedRun, find_runs
 from rl_framework.report.page.tables import configuration_table, overview, record_table
+from rl_framework.stores import refuse_address
 from rl_framework.whole_file import written_whole
 
 __all__ = ["write_report"]
@@ -54,7 +55,7 @@ def write_report(
         The path.
 
     Raises:
-        ArgumentError: A folder holds no run, there is none, or the path does not end with .html.
+        ArgumentError: A folder holds no run, there is none, the path does not end with .html, or one is an address.
         MissingExtraError: Plotly is not installed.
         OSError: The page cannot be written.
     """
@@ -65,6 +66,8 @@ def write_report(
     folders = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
     if not folders:
         raise ArgumentError("runs", folders, "there is no run to report on")
+    for folder in folders:
+        refuse_address(folder, "runs", "Copy the run to this machine first.")
     groups = group_runs(find_runs([Path(folder) for folder in folders]))
     # Plotly's own way to its script, which is part of the package.
     from plotly.offline import get_plotlyjs
@@ -101,9 +104,13 @@ def _document(
         f"{_count(runs, 'run')} of {_count(groups, 'configuration')}. "
         f"Written by rl_framework {rl_framework.__version__}, {written}.",
     )
-    found = [*problems, *(f"{run.name}: {problem}" for run in runs for problem in run.problems)]
+    found = [
+        *problems,
+        *repeated_seeds(groups),
+        *(f"{run.name}: {problem}" for run in runs for problem in run.problems),
+    ]
     if found:
-        document.add_notes("What could not be read", found)
+        document.add_notes("Please note", found)
     document.begin_section("Runs")
     document.add_table("Runs", overview(groups), numbers=True)
     _add_comparison(document, groups)

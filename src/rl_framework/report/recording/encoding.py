@@ -45,7 +45,8 @@ def check_video_arguments(
     ending = target.suffix.lower()
     if ending not in (".mp4", ".gif"):
         raise ArgumentError("path", str(path), "a video's name ends with .mp4 or .gif")
-    if fps is not None and not 0 < fps <= _HIGHEST_FPS:
+    is_number = isinstance(fps, int | float | np.number) and not isinstance(fps, bool)
+    if fps is not None and not (is_number and 0 < fps <= _HIGHEST_FPS):
         raise ArgumentError("fps", fps, f"must be above 0 and at most {_HIGHEST_FPS} frames per second")
     if ending == ".mp4":
         find_ffmpeg(ffmpeg)

@@ -20,6 +20,7 @@ from rl_framework.errors import ArgumentError, RecordingError, require_extra
 __all__ = ["Encoder", "find_ffmpeg", "make_preview"]
 
 _LAST_WORDS = 500
+_NAMED = "IMAGEIO_FFMPEG_EXE"
 
 
 def find_ffmpeg(ffmpeg: str | os.PathLike[str] | None = None) -> str:
@@ -34,7 +35,7 @@ def find_ffmpeg(ffmpeg: str | os.PathLike[str] | None = None) -> str:
         ArgumentError: There is no such program.
     """
     if ffmpeg is None:
-        named = os.environ.get("IMAGEIO_FFMPEG_EXE")
+        named = os.environ.get(_NAMED)
         if named:
             return named
         require_extra("video", ".mp4 videos", "imageio_ffmpeg")
@@ -81,7 +82,8 @@ class Encoder:
             )
         except OSError as error:
             self._words.close()
-            raise RecordingError(f"ffmpeg could not be started: {program}: {error}") from error
+            named = "the environment variable IMAGEIO_FFMPEG_EXE names " if program == os.environ.get(_NAMED) else ""
+            raise RecordingError(f"ffmpeg could not be started: {named}{program}: {error}") from error
 
     def write(self, frame: npt.NDArray[np.uint8]) -> None:
         """Adds a contiguous frame of shape `(height, width, 3)`.

@@ -11,7 +11,7 @@ from rl_framework.errors import require_extra
 
 __all__ = ["Glyphs"]
 
-_SAME_WIDTH = "0123456789-+"
+_DIGITS = "0123456789"
 
 
 class Glyphs:
@@ -36,7 +36,7 @@ class Glyphs:
         self.height = int(np.ceil(self._font.getbbox("Áyg|(_")[3]))
         self._drawn: dict[str, npt.NDArray[np.uint8]] = {}
         self.digit_width = 0
-        self.digit_width = max(self._glyph(digit).shape[1] for digit in _SAME_WIDTH)
+        self.digit_width = max(self._glyph(digit).shape[1] for digit in _DIGITS)
         self._drawn.clear()
 
     def width(self, text: str) -> int:
@@ -62,9 +62,8 @@ class Glyphs:
         from PIL import Image, ImageDraw
 
         own = int(np.ceil(self._font.getlength(character)))
-        width = max(own, self.digit_width) if character in _SAME_WIDTH else max(own, 1)
+        width = max(own, self.digit_width) if character in _DIGITS else max(own, 1)
         image = Image.new("L", (width, self.height))
-        left = width - own if character in "-+" else (width - own) // 2
-        ImageDraw.Draw(image).text((left, 0), character, fill=255, font=self._font)
+        ImageDraw.Draw(image).text(((width - own) // 2, 0), character, fill=255, font=self._font)
         glyph = self._drawn[character] = np.asarray(image)
         return glyph

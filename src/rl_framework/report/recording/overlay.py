@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,12 +81,15 @@ class Overlay:
         """Whether it shows the agent's estimate, if there is one."""
         return self.show is None or any(Component(name).root == "value" for name in self.show)
 
-    def components(self, first: Moment, action_shape: tuple[int, ...]) -> list[Component]:
+    def components(
+        self, first: Moment, action_shape: tuple[int, ...], action_keys: Sequence[str] = ()
+    ) -> list[Component]:
         """Returns the lines to draw: a whole action or observation becomes its numbers.
 
         Args:
             first: How the episode begins.
             action_shape: Of one action.
+            action_keys: Of an action that is a dictionary: its parts become lines.
 
         Raises:
             ArgumentError: The observation has no such part, is too large, or the agent estimates no values.
@@ -99,7 +102,14 @@ class Overlay:
                 if self.show is None:
                     continue
                 raise ArgumentError("overlay", name, "this agent estimates no values", "Leave it out.")
-            shape = action_shape if component.root == "action" else np.shape(component.read(first))
+            if component.root == "action" and not component.path and action_keys:
+                lines += [Component(f"{key}=action[{key!r}]") for key in action_keys]
+                continue
+            value = component.read(first)
+            if component.root == "observation" and isinstance(value, Mapping):
+                problem = f"has the parts {', '.join(map(repr, value))}, too much to be shown"
+                raise ArgumentError("overlay", name, problem, f"Name one: \"{name}['{next(iter(value), '...')}'][0]\".")
+            shape = action_shape if component.root == "action" else np.shape(value)
             if component.root not in ("action", "observation") or component.path or not any(shape):
                 lines.append(component)
                 continue

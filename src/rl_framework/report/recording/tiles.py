@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
 
 from rl_framework.environment.batched.batch import BatchedEnvironment, SlotStep
 from rl_framework.errors import RecordingError
@@ -16,6 +18,7 @@ from rl_framework.report.recording.overlay import Overlay, OverlayPainter
 __all__ = ["Tiles"]
 
 _GAP, _GAP_GREY = 2, 96
+_SHOWN_KEY = re.compile(r"[^'\"=\\]+")
 
 
 class Tiles:
@@ -72,7 +75,9 @@ class Tiles:
             for slot in self._slots:
                 moment = Moment(1, 0, None, 0.0, None, _of(values, slot), self._observation(observations, slot), {})
                 moment.info = infos[slot]
-                lines = overlay.components(moment, tuple(self._environments.single_action_space.shape or ()))
+                space = self._environments.single_action_space
+                keys = [key for key in space if _SHOWN_KEY.fullmatch(key)] if isinstance(space, spaces.Dict) else ()
+                lines = overlay.components(moment, tuple(space.shape or ()), keys)
                 self._moments.append(moment)
                 self._painters.append(OverlayPainter(overlay, lines, np.shape(frames[slot])))
                 if overlay.show is not None and self.series is None:

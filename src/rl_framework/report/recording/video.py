@@ -95,7 +95,8 @@ def record_video(
             chained, and `partial` names the video of what came before.
     """
     target = check_video_arguments(path, fps, ffmpeg)
-    if isinstance(length, bool) or length < 1 or length != int(length):
+    _check_agent(agent)
+    if isinstance(length, bool) or not isinstance(length, int | np.integer) or length < 1:
         raise ArgumentError("length", length, "must be an integer of at least 1 (frames)")
     count, columns = _check_grid(n_environments, grid)
     shown = Overlay.of(overlay)
@@ -150,6 +151,16 @@ def check_filmable(
             environments.close()
 
 
+def _check_agent(agent: Any) -> None:
+    if not callable(getattr(agent, "predict", None)):
+        raise ArgumentError(
+            "agent",
+            agent,
+            "has no `predict`",
+            "Give a trained agent or a model of Stable-Baselines3; load_agent(path) opens a file.",
+        )
+
+
 def _check_spaces(agent: Any, environments: BatchedEnvironment) -> None:
     check = getattr(agent, "check_spaces", None)  # models of other libraries have none
     if check is not None:
@@ -194,10 +205,13 @@ def _open(agent: Any, source: Any, environment_kwargs: Mapping[str, Any] | None,
         raise
     problem: Exception | None = None
     if environments.render_mode != "rgb_array":
-        name = environment_id_of(source) or environments.environment_id or "..."
+        name = environment_id_of(source) or environments.environment_id
+        remedy = f'Create it with gymnasium.make("{name or "..."}", render_mode="rgb_array")'
+        if name is None and callable(source):
+            remedy += ', or, if the factory takes it, give lambda: factory(render_mode="rgb_array")'
         problem = RecordingError(
             f"environment={shorten(source)}: its render_mode is {environments.render_mode!r}, and a video needs frames "
-            f'as arrays. Create it with gymnasium.make("{name}", render_mode="rgb_array").'
+            f"as arrays. {remedy}."
         )
     elif environments.num_envs < count:
         problem = ArgumentError(

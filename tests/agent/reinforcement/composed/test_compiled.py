@@ -1,11 +1,13 @@
 """A step as one program computes what it computes operation by operation."""
 
 import shutil
+import sys
 
 import pytest
 import torch
 
 from rl_framework import ArgumentError, ComposedAgent
+from rl_framework.agent.reinforcement.composed import compiled as compiled_module
 from rl_framework.agent.reinforcement.composed.batch import Batch
 from rl_framework.agent.reinforcement.composed.compiled import CompiledUpdate, choose_compiled, obstacle_to_compiling
 from rl_framework.agent.reinforcement.composed.update import Update
@@ -141,6 +143,71 @@ def test_what_stands_in_the_way_is_named(arguments, obstacle, monkeypatch):
     assert found is None if obstacle is None else found.startswith(obstacle)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert obstacle_to_compiling(composition, composition.named, composition.optimizer, cpu) is not None
+
+
+@pytest.mark.parametrize(("named", "there"), [(None, True), ("cc1plus", False), ("my++", True)])
+def test_the_compiler_is_looked_for_where_torch_does(named, there, monkeypatch):
+    composition = made([PPO(**SMALL)]).composition
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in (usual, "my++") else None)
+    monkeypatch.delenv("CXX", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CXX", named)
+    found = obstacle_to_compiling(composition, composition.named, composition.optimizer, torch.device("cpu"))
+    assert found is None if there else named in found
+
+
+# When torch turns out not to be able to
+
+
+class Fails:
+    """Stands for a compiler without headers, or a network that cannot be traced."""
+
+    def __init__(self, monkeypatch):
+        self.calls = 0
+        monkeypatch.setattr(torch, "compile", lambda *_, **__: self)
+        monkeypatch.setattr(compiled_module, "_WORTH_IT", 1)
+        monkeypatch.setattr(shutil, "which", lambda name: name)
+
+    def __call__(self, *arguments):
+        self.calls += 1
+        raise RuntimeError("\nPython.h: no such file\nand a hundred lines more")
+
+
+def test_where_compiling_fails_training_goes_on_without(monkeypatch, caplog):
+    def trained(**arguments):
+        agent = ComposedAgent([PPO(**SMALL), RND()], **arguments)
+        return agent.train("CartPole-v1", 100, seed=0, n_environments=2, progress_bar=False)
+
+    plain = trained(compiled=False)
+    fails = Fails(monkeypatch)
+    agent = trained()
+    assert fails.calls == 1
+    for mine, theirs in zip(state_of(agent), state_of(plain), strict=True):
+        assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    choice = {"value": False, "reason": "torch could not compile a step: Python.h: no such file"}
+    assert agent.history()["runs"][-1]["choices"]["compiled"] == choice
+    assert "goes on without" in caplog.text
+    agent.train("CartPole-v1", 40, n_environments=2, progress_bar=False)
+    assert fails.calls == 1  # it is not tried again
+    assert agent.history()["runs"][-1]["choices"]["compiled"] == choice
+
+
+def test_where_compiling_was_asked_for_its_failure_is_an_error(monkeypatch):
+    Fails(monkeypatch)
+    with pytest.raises(ArgumentError, match=r"compiled=True: torch could not compile a step: Python\.h: no such file"):
+        ComposedAgent([PPO(**SMALL)], compiled=True).train("CartPole-v1", 40, seed=0, progress_bar=False)
+
+
+def test_steps_that_others_took_in_between_are_counted():
+    agent = made([PPO(**SMALL)])
+    composition = agent.composition
+    update = CompiledUpdate(composition, composition.named, composition.optimizer, backend="eager")
+    agent.train("CartPole-v1", 64, n_environments=2, progress_bar=False)
+    update.start()
+    update.finish()
+    steps = {int(state["step"]) for state in composition.optimizer.state.values()}
+    assert steps == {4 + 8}
 
 
 def test_recurrent_networks_and_parts_that_say_so_stand_in_the_way():

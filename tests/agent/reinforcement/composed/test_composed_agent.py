@@ -286,13 +286,25 @@ def test_what_could_not_be_saved_is_refused_before_training():
         (["pppo"], UnknownNameError, "Did you mean 'ppo'"),
         ([{"type": "ppo", "steps": 3}], ArgumentError, "does not fit PPO"),
         ([3], ArgumentError, "is no part"),
+        (3, ArgumentError, "is no list of parts"),
         (["rnd"], ArgumentError, "rnd needs advantages"),
         (["ppo", "a2c"], ArgumentError, "ppo and a2c decide"),
         (["sac"], ArgumentError, "sac needs"),
         ([{"type": "ppo", "gamma": 1.5}], ArgumentError, r"PPO\(gamma\)"),
         ([{"type": "ppo", "n_steps": 0}], ArgumentError, r"PPO\(n_steps\)"),
     ],
-    ids=["none", "unknown", "unknown argument", "a number", "alone", "two that decide", "no replay", "gamma", "steps"],
+    ids=[
+        "none",
+        "unknown",
+        "unknown argument",
+        "a number",
+        "no list",
+        "alone",
+        "two that decide",
+        "no replay",
+        "gamma",
+        "steps",
+    ],
 )
 def test_parts_that_do_not_go_together(parts, error, message):
     with pytest.raises(error, match=message):
@@ -303,6 +315,7 @@ def test_parts_that_do_not_go_together(parts, error, message):
     ("arguments", "message"),
     [
         ({"optimizer": "adamm"}, "optimizer"),
+        ({"optimizer": {"type": "adam", "lr": 1e-3}}, "learning_rate"),
         ({"learning_rate": {"type": "linera"}}, "learning_rate"),
         ({"max_grad_norm": 0}, "max_grad_norm"),
         ({"max_grad_norm": "much"}, "max_grad_norm"),

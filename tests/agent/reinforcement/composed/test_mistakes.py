@@ -8,8 +8,8 @@ import torch
 from tests.agent.reinforcement.matrix_toys import toy
 
 from rl_framework import ArgumentError, ComposedAgent, registry
-from rl_framework.agent.reinforcement.parts import PPO, RND, SAC, Part, Replay
-from rl_framework.errors import NonFiniteLossError, UnsupportedSpaceError
+from rl_framework.agent.reinforcement.parts import A2C, PPO, RND, SAC, Entropy, Part, Replay
+from rl_framework.errors import NonFiniteLossError, UnknownNameError, UnsupportedSpaceError
 from rl_framework.training import Callback
 
 SMALL = {"n_steps": 16, "batch_size": 32, "n_epochs": 2}
@@ -135,6 +135,91 @@ def test_a_part_that_does_not_say_what_it_needs_is_told_what_there_is():
 def test_actions_that_a_part_cannot_take():
     toys = partial(toy, "box", "multi_discrete")
     refused([Replay(), SAC()], "SAC acts in Box and Discrete", UnsupportedSpaceError, toys)
+
+
+def test_rollouts_that_cannot_be_cut_into_sequences():
+    steps = Steps()
+    agent = ComposedAgent([A2C()], networks={"type": "gru", "sequence_length": 4})
+    with pytest.raises(ArgumentError, match=r"sequence_length=4: rollouts of 5 steps, as a2c collects.*divisor of 5"):
+        train(agent, callbacks=[steps])
+    assert steps.count == 0
+
+
+def test_episodes_alone_are_nothing_for_a_part_that_needs_what_is_collected():
+    with pytest.raises(ArgumentError, match=r"icm learns from what is collected.*such as PPO"):
+        ComposedAgent(["icm", "demonstration"])
+    ComposedAgent(["icm", "demonstration", "ppo"])
+
+
+def test_networks_for_trunks_that_nobody_has():
+    with pytest.raises(UnknownNameError, match=r"networks='polcy'.*Did you mean 'policy'.*Known: policy, value"):
+        train(ComposedAgent([PPO(**SMALL)], networks={"polcy": "mlp", "default": "mlp"}))
+    train(ComposedAgent([PPO(**SMALL), "icm"], networks={"icm": "mlp", "value": "mlp"}), steps=2)
+
+
+# Parts that do not keep to the contract
+
+
+def mistaken(**members):
+    """Returns a part with these methods and attributes."""
+
+    def begin(self, weight=1.0):
+        Part.__init__(self)
+        self.weight = weight
+
+    return registered(type("Mistaken", (Part,), {"__init__": begin, **members}))()
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"loss": lambda self, batch: batch["rewards"].mean()}, r"Mistaken\.loss=tensor.*must return a dictionary"),
+        ({"loss": lambda self, batch: None}, r"Mistaken\.loss=None: must return a dictionary"),
+        ({"loss": lambda self, batch: {"v": batch["rewards"]}}, r"Mistaken\.loss: v=.*shape \(32,\).*without axes"),
+        ({"loss": lambda self, batch: {"v": 0.5}}, r"Mistaken\.loss: v='0\.5'.*without axes"),
+        ({"loss": lambda self, batch: batch.report("x", 1.0) or {}}, r"batch\.report: x='1\.0'.*without axes"),
+        ({"reward": lambda self, rollout: rollout.add("rewards", torch.ones(3))}, r"rollout\['rewards'\]=\(3,\)"),
+        (
+            {"annotate": lambda self, rollout: rollout.__setitem__("mine", np.ones((16, 2)))},
+            r"rollout\['mine'\].*\(n_steps, n_slots\) first, here \(16, 2\)",
+        ),
+    ],
+    ids=["a tensor", "nothing", "axes", "a number", "report", "shape", "an array"],
+)
+def test_what_a_part_gives_is_checked(members, message):
+    with pytest.raises(ArgumentError, match=message):
+        train(ComposedAgent([PPO(**SMALL), mistaken(**members)]))
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"needs": "policy"}, r"Mistaken\.needs='policy': must be a set.*frozenset"),
+        ({"records": ["next_observations"]}, r"Mistaken\.records=.*must be a set"),
+        ({"schedules": "weight"}, r"Mistaken\.schedules='weight': must be a tuple"),
+        ({"schedules": ("wieght",)}, r"Mistaken\.schedules='wieght'.*no such attribute"),
+        ({"__init__": lambda self: None}, r"'Mistaken': its __init__ does not begin with super"),
+    ],
+    ids=["text", "list", "one schedule", "no attribute", "no init"],
+)
+def test_what_a_part_says_of_itself_is_checked(members, message):
+    with pytest.raises(ArgumentError, match=message):
+        ComposedAgent([PPO(), mistaken(**members)])
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (lambda: Entropy("much"), r"Entropy\(weight\)='much': must be a number or a schedule"),
+        (lambda: Entropy(float("nan")), r"Entropy\(weight\)=nan"),
+        (lambda: Entropy({"type": "linera"}), r"Entropy\(weight\)\['type'\]='linera'.*Did you mean 'linear'"),
+        (lambda: PPO(clip_range=-0.2), r"PPO\(clip_range\)=-0\.2"),
+    ],
+    ids=["text", "nan", "schedule", "negative"],
+)
+def test_numbers_that_may_be_schedules_are_checked(part, message):
+    with pytest.raises(ArgumentError, match=message):
+        ComposedAgent([part()] if "PPO" in message else [PPO(), part()])
 
 
 # Losses that are not finite

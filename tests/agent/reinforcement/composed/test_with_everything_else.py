@@ -16,7 +16,7 @@ from tests.environment.unity_scenes import Scene
 from rl_framework import ArgumentError, ComposedAgent, LocalConnector, MultiAgent, StableBaselinesAgent, load_agent
 from rl_framework.agent.reinforcement.composed.collector import as_tensors
 from rl_framework.agent.reinforcement.export.programs import sampled_observations
-from rl_framework.agent.reinforcement.parts import PPO, SAC, Replay
+from rl_framework.agent.reinforcement.parts import PPO, SAC, KLPenalty, Replay
 from rl_framework.agent.reproduce import reproduce
 from rl_framework.environment.unity import UnityEnvironmentAdapter
 
@@ -86,11 +86,6 @@ def test_onnxruntime_and_torch_act_as_the_agent(case, tmp_path):
     assert len(np.unique(wanted, axis=0)) > 1  # an agent that always does the same shows nothing
 
 
-def test_a_policy_with_memory_is_no_file_for_elsewhere(tmp_path):
-    with pytest.raises(ArgumentError, match="have no memory"):
-        train(ComposedAgent([PPO(**SMALL)], networks=GRU)).save_as_onnx(tmp_path / "agent.onnx")
-
-
 def test_it_has_no_policy_of_the_library():
     with pytest.raises(ArgumentError, match="no policy of Stable-Baselines3"):
         StableBaselinesAgent.from_agent(train(ComposedAgent([PPO(**SMALL)])))
@@ -116,6 +111,18 @@ def test_a_run_is_reproduced_to_the_last_bit(compiled, tmp_path):
     assert load_agent(path).compiled == compiled
     result = reproduce(path)
     assert result.equal, result.difference
+
+
+@pytest.mark.parametrize("given", ["agent", "path", "own"])
+def test_a_run_with_a_reference_is_reproduced_with_the_one_in_the_bundle(given, tmp_path):
+    teacher = train(ComposedAgent([PPO(**SMALL)]), seed=1)
+    reference = {"agent": teacher, "path": teacher.save_to_file(tmp_path / "teacher.zip"), "own": None}[given]
+    path = train(ComposedAgent([PPO(**SMALL), KLPenalty(reference)])).save_to_file(tmp_path / "agent.zip")
+    (tmp_path / "teacher.zip").unlink()
+    for _ in range(2):
+        result = reproduce(path)
+        assert result.equal, result.difference
+        path = load_agent(path).save_to_file(tmp_path / "again.zip")
 
 
 # Several agents

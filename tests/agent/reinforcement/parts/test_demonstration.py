@@ -235,7 +235,7 @@ def test_a_saved_agent_acts_without_the_episodes_and_asks_for_them_to_learn(tmp_
     loaded = load_agent(path)
     observation = np.zeros(4, np.float32)
     assert loaded.choose_action(observation) == agent.choose_action(observation)
-    with pytest.raises(ArgumentError, match=r"to learn further it needs some.*part.episodes"):
+    with pytest.raises(ArgumentError, match=r"does not hold those that it learned from.*episodes = episodes"):
         train(loaded)
     before = loaded.num_timesteps
     loaded.parts[0].episodes = CARTPOLE

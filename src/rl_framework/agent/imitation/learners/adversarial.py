@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_framework import registry
@@ -23,6 +23,8 @@ from rl_framework.agent.imitation.learner import Setting
 from rl_framework.agent.imitation.library.adversarial_state import give_adversarial_state, take_adversarial_state
 from rl_framework.agent.imitation.library.batch_order import BatchOrder
 from rl_framework.agent.imitation.library.expert_transitions import ExpertTransitions, as_learner_sees
+from rl_framework.agent.imitation.library.generator_in_parts import GeneratorOverRows, ShownAsRows, trainer_class
+from rl_framework.agent.imitation.library.observation_rows import ObservationRows, as_one_array, rows_of
 from rl_framework.agent.imitation.reinforced_learner import ReinforcedLearner
 from rl_framework.agent.imitation.reward_networks import (
     build_reward_network,
@@ -32,7 +34,7 @@ from rl_framework.agent.reinforcement.library.state.saved_state import check_ten
 from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.agent.reinforcement.stable_baselines import StableBaselinesAgent
 from rl_framework.bundle import Bundle
-from rl_framework.errors import ArgumentError, BundleError, NotTrainedError, UnsupportedSpaceError
+from rl_framework.errors import ArgumentError, BundleError, NotTrainedError
 from rl_framework.training import Training
 
 __all__ = ["AdversarialLearner"]
@@ -63,6 +65,8 @@ class AdversarialLearner(ReinforcedLearner):
 
     With `allow_variable_horizon=False`, the library's default, episodes must be of one length: where episodes end
     early, a reward that is positive everywhere rewards staying alive whatever the expert does.
+
+    Where observations are dicts, the generator sees them, and the discriminator one row of all their parts.
     """
 
     inner_argument: ClassVar[str] = "gen_algo"
@@ -86,6 +90,7 @@ class AdversarialLearner(ReinforcedLearner):
     _counters: dict[str, int]
     _expert: ExpertTransitions
     _order: BatchOrder
+    _rows: ObservationRows | None = None
 
     # Before training
 
@@ -151,13 +156,6 @@ class AdversarialLearner(ReinforcedLearner):
         from rl_framework.agent.imitation.library.event_logger import EventLogger
 
         observation_space, action_space = vec_env.observation_space, vec_env.action_space
-        if isinstance(observation_space, spaces.Dict):
-            raise UnsupportedSpaceError(
-                "observation_space",
-                observation_space,
-                f"the discriminator of {self.library_class.__name__} takes one array",
-                "Wrap the environment in gymnasium.wrappers.FlattenObservation, and record the expert there.",
-            )
         self._check_stochastic()
         assert setting.episodes is not None  # `needs_episodes`
         transitions = setting.episodes.transitions()
@@ -169,7 +167,7 @@ class AdversarialLearner(ReinforcedLearner):
                 "Give a smaller one, or more episodes.",
             )
         if self._reward_net is None:
-            self._reward_net = build_reward_network(self._reward_data, observation_space, action_space)
+            self._reward_net = self._build_network()
         self._expert = ExpertTransitions(transitions, self.inner.features_extractor, observation_space, action_space)
         self._order = BatchOrder(len(transitions), self.demo_batch_size, setting.seed)
         earlier, self.algorithm = self.algorithm, self._trainer(vec_env, EventLogger())
@@ -193,15 +191,28 @@ class AdversarialLearner(ReinforcedLearner):
                 "Take PPO, A2C, TRPO or SAC, or GAIL.",
             )
 
+    def _build_network(self) -> Any:
+        observation_space = self.inner.algorithm.observation_space
+        self._rows = rows_of(observation_space)
+        seen = observation_space if self._rows is None else self._rows.space
+        return build_reward_network(self._reward_data, seen, self.inner.algorithm.action_space)
+
     def _trainer(self, vec_env: VecEnv, logger: Any) -> Any:
         arguments = {name: value for name, value in self.parameters.items() if name not in ("gen_algo", "reward_net")}
         arguments["disc_opt_cls"] = self._optimizer_class()
         arguments["demo_batch_size"] = self.demo_batch_size
+        generator: Any = self.inner.algorithm
+        if self._rows is not None:
+            vec_env = ShownAsRows(vec_env, self._rows)
+            generator = GeneratorOverRows(generator, vec_env)
+            if arguments.get("gen_train_timesteps") is None:  # the library tells by the generator's type
+                n_steps = generator.n_steps if isinstance(self.inner.algorithm, OnPolicyAlgorithm) else 1
+                arguments["gen_train_timesteps"] = vec_env.num_envs * n_steps
         try:
-            return self.library_class(
+            trainer = trainer_class(self.library_class, self._rows, vec_env.action_space)(
                 demonstrations=None,
                 venv=vec_env,
-                gen_algo=self.inner.algorithm,
+                gen_algo=generator,
                 reward_net=self._reward_net,
                 custom_logger=logger,
                 **arguments,
@@ -212,6 +223,8 @@ class AdversarialLearner(ReinforcedLearner):
                 self.parameters,
                 f"{self.library_class.__name__} does not take them: {error}",
             ) from error
+        trainer.gen_algo = self.inner.algorithm
+        return trainer
 
     # Training
 
@@ -259,9 +272,9 @@ class AdversarialLearner(ReinforcedLearner):
     def _expert_batch(self, index: int) -> dict[str, NDArray[Any]]:
         batch = self._expert.gather(self._order.rows(index).numpy().astype(np.int64))
         return {
-            "obs": batch.observations,  # type: ignore[dict-item] # no dict, which was refused
+            "obs": as_one_array(batch.observations, self._rows),
             "acts": batch.actions,
-            "next_obs": batch.next_observations,  # type: ignore[dict-item]
+            "next_obs": as_one_array(batch.next_observations, self._rows),
             # What the library knows of the generator's episodes is that they ended, not why.
             "dones": batch.terminated | batch.truncated,
         }
@@ -319,7 +332,8 @@ class AdversarialLearner(ReinforcedLearner):
             raise NotTrainedError("a learned reward")
         network, space = self._test_network(), self.inner.algorithm.observation_space
         seen = [
-            as_learner_sees(part, self.inner.features_extractor, space) for part in (observations, next_observations)
+            as_one_array(as_learner_sees(part, self.inner.features_extractor, space), self._rows)
+            for part in (observations, next_observations)
         ]
         dones = np.asarray(dones, dtype=np.bool_)
         rewards: NDArray[np.float32] = network.predict(seen[0], np.asarray(actions), seen[1], dones)
@@ -361,7 +375,7 @@ class AdversarialLearner(ReinforcedLearner):
         algorithm = self.inner.algorithm
         tensors, counters = bundle.tensors(_REWARD_NET), bundle.json(_COUNTERS)
         with limited_parameters(tensors):
-            network = build_reward_network(self._reward_data, algorithm.observation_space, algorithm.action_space)
+            network = self._build_network()
         check_tensors(tensors, network.state_dict(), _REWARD_NET)
         network.load_state_dict(tensors)
         if not isinstance(counters, dict) or counters.keys() != self._counters.keys():
@@ -379,7 +393,7 @@ class AdversarialLearner(ReinforcedLearner):
         assert setting.batch is not None  # `needs_environment`
         self.prepare(setting)
         self.resume_inner(checkpoint, setting.seed)
-        give_adversarial_state(self.algorithm, checkpoint, setting.batch)
+        give_adversarial_state(self.algorithm, checkpoint, setting.batch, self._rows)
 
 
 def _holds_ensemble(data: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import torch
 
 from rl_framework.agent.imitation.cloned_policy_learner import (
     ClonedPolicyLearner,
+    check_cloning_values,
     cloning_arguments,
     policy_arguments,
 )
@@ -61,6 +62,7 @@ class BehaviouralCloningLearner(ClonedPolicyLearner):
         interval = self.parameters.get("log_interval", 500)
         if type(interval) is not int or interval < 1:
             raise ArgumentError("algorithm_parameters['log_interval']", interval, "must be a number of batches")
+        check_cloning_values(self.parameters)
 
     # Before training
 

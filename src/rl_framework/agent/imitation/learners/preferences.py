@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rl_framework.agent.imitation.learner import Setting, constructor_parameters
+from rl_framework.agent.imitation.library.observation_rows import ObservationRows, as_one_array, rows_of
 from rl_framework.agent.imitation.preference.parts import (
     CUSTOM,
     build_fragmenter,
@@ -23,8 +23,13 @@ from rl_framework.agent.imitation.preference.parts import (
     build_reward_trainer,
     part_data,
 )
+from rl_framework.agent.imitation.preference.regularizer import (
+    check_enough_comparisons,
+    give_strengths,
+    take_strengths,
+)
 from rl_framework.agent.imitation.preference.source import TrajectorySource
-from rl_framework.agent.imitation.preference.state import give_comparisons, take_comparisons
+from rl_framework.agent.imitation.preference.state import give_comparisons, take_comparisons, trainers_of
 from rl_framework.agent.imitation.preference.trajectories import trajectory_of
 from rl_framework.agent.imitation.reinforced_learner import ReinforcedLearner
 from rl_framework.agent.imitation.relabelled import RelabelledEnvironments
@@ -33,7 +38,7 @@ from rl_framework.agent.reinforcement.library.state.saved_state import check_ten
 from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.bundle import Bundle, decode_value
 from rl_framework.environment import BatchedEnvironment, SlotStep
-from rl_framework.errors import ArgumentError, NotTrainedError, UnknownNameError, UnsupportedSpaceError
+from rl_framework.errors import ArgumentError, NotTrainedError, UnknownNameError
 from rl_framework.seeding import derive_seed
 from rl_framework.training import RolloutEnded, Training
 
@@ -68,6 +73,9 @@ class PreferencesLearner(ReinforcedLearner):
 
     `total_timesteps` are those in which the agent learns, divided between the iterations. Further steps, in which it
     only shows what it does, are made when it has not shown enough.
+
+    Where observations are dicts, the agent inside and a function that prefers see them, and the reward network one row
+    of all their parts.
     """
 
     needs_episodes = False
@@ -80,6 +88,7 @@ class PreferencesLearner(ReinforcedLearner):
 
     def __init__(self, library_class: type[Any], parameters: dict[str, Any]) -> None:
         self._reward_net: Any = None
+        self._rows: ObservationRows | None = None
         self._source: TrajectorySource | None = None
         self._relabelled: RelabelledEnvironments | None = None
         self._generator = np.random.default_rng()
@@ -145,19 +154,12 @@ class PreferencesLearner(ReinforcedLearner):
         """Builds the reward network and puts it between the environments and the agent inside."""
         batch = setting.batch
         assert batch is not None  # `needs_environment`
-        if isinstance(setting.observation_space, spaces.Dict):
-            raise UnsupportedSpaceError(
-                "observation_space",
-                setting.observation_space,
-                "reward networks of imitation take one array",
-                "Wrap the environment in gymnasium.wrappers.FlattenObservation.",
-            )
         if setting.reseed:
             self._generator = np.random.default_rng(derive_seed(setting.seed, "preferences"))
         self._next = 0
         self._relabelled = RelabelledEnvironments(
             batch,
-            lambda state, action, following, done, _: self._network.predict_processed(state, action, following, done),
+            self._pay,
             self._value("allow_variable_horizon"),
             lambda state, action, step: self._watch(batch, state, action, step),
         )
@@ -175,6 +177,11 @@ class PreferencesLearner(ReinforcedLearner):
             needs_rewards=not self._asks_user,
         )
         self.algorithm = self._library_object()
+
+    def _pay(self, observations: Any, actions: Any, following: Any, ended: NDArray[np.bool_], _: Any) -> NDArray[Any]:
+        shown = as_one_array(observations, self._rows), actions, as_one_array(following, self._rows)
+        rewards: NDArray[Any] = self._network.predict_processed(*shown, ended)
+        return rewards
 
     def _watch(self, batch: BatchedEnvironment, observations: Any, actions: Any, step: SlotStep) -> None:
         self.source.record.watch(batch, observations, actions, step)
@@ -195,7 +202,9 @@ class PreferencesLearner(ReinforcedLearner):
         self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
     ) -> torch.nn.Module:
         argument = "algorithm_parameters['reward_model']"
-        network: torch.nn.Module = build_reward_network(self._reward_data, observation_space, action_space, argument)
+        self._rows = rows_of(observation_space)
+        seen = observation_space if self._rows is None else self._rows.space
+        network: torch.nn.Module = build_reward_network(self._reward_data, seen, action_space, argument)
         return network
 
     @property
@@ -211,7 +220,8 @@ class PreferencesLearner(ReinforcedLearner):
 
         earlier, parameters = self.algorithm, self.parameters
         trainer_data = parameters.get("reward_trainer")
-        trainer, model = build_reward_trainer(trainer_data, self._network, self._generator)
+        logger = EventLogger()
+        trainer, model = build_reward_trainer(trainer_data, self._network, self._generator, logger, self._rows)
         if earlier is not None:
             trainer = earlier.reward_trainer
             model = trainer._preference_model
@@ -220,16 +230,20 @@ class PreferencesLearner(ReinforcedLearner):
                  "initial_epoch_multiplier", "comparison_queue_size", "query_schedule",
                  "allow_variable_horizon")  # fmt: skip
         algorithm = self.library_class(
-            trajectory_generator=TrajectoryDataset([], self._generator),  # what is sampled comes from `source`
+            # What is sampled comes from `source`.
+            trajectory_generator=TrajectoryDataset([], self._generator, custom_logger=logger),
             reward_model=self._network,
-            fragmenter=build_fragmenter(fragmenter, model, self._generator),
-            preference_gatherer=build_gatherer(parameters.get("preference_gatherer"), self._generator),
+            fragmenter=build_fragmenter(fragmenter, model, self._generator, logger),
+            preference_gatherer=build_gatherer(parameters.get("preference_gatherer"), self._generator, logger),
             reward_trainer=trainer,
-            custom_logger=EventLogger(),
+            custom_logger=logger,
             **{name: self._value(name) for name in names},
         )
         if earlier is not None:
             algorithm.dataset, algorithm._iteration = earlier.dataset, earlier._iteration
+            for one in trainers_of(algorithm):
+                if one.regularizer is not None:
+                    one.regularizer.logger = logger
         return algorithm
 
     # Training
@@ -290,6 +304,7 @@ class PreferencesLearner(ReinforcedLearner):
                 )
             library.dataset.push(fragments, preferences.astype(np.float32))
         if len(library.dataset):
+            check_enough_comparisons(library.reward_trainer, len(library.dataset))
             longer = library.initial_epoch_multiplier if self._next == 0 else 1.0
             with redirect_stderr(io.StringIO()):  # the library shows a progress bar for every training
                 library.reward_trainer.train(library.dataset, epoch_multiplier=longer)
@@ -332,7 +347,10 @@ class PreferencesLearner(ReinforcedLearner):
         """
         flags = np.asarray(dones, dtype=np.bool_)
         rewards: NDArray[np.float32] = self._network.predict(
-            observations, np.asarray(actions), next_observations, flags
+            as_one_array(observations, self._rows),
+            np.asarray(actions),
+            as_one_array(next_observations, self._rows),
+            flags,
         )
         return rewards
 
@@ -373,6 +391,7 @@ class PreferencesLearner(ReinforcedLearner):
             "iteration": self.algorithm._iteration,
             "source": self.source.state(),
             "trainers": trainers,
+            "strengths": take_strengths(trainers_of(self.algorithm)),
         }
         return {
             **super().training_members(),
@@ -386,7 +405,9 @@ class PreferencesLearner(ReinforcedLearner):
     def check_resumable(self, checkpoint: Bundle, setting: Setting) -> None:
         """Checks the number of environments, and that a gatherer of the user's is there."""
         super().check_resumable(checkpoint, setting)
-        build_gatherer(self.parameters.get("preference_gatherer"), self._generator)
+        from rl_framework.agent.imitation.library.event_logger import EventLogger
+
+        build_gatherer(self.parameters.get("preference_gatherer"), self._generator, EventLogger())
 
     def resume(self, checkpoint: Bundle, setting: Setting) -> None:
         """Goes on with the next iteration."""
@@ -397,6 +418,7 @@ class PreferencesLearner(ReinforcedLearner):
         give_comparisons(
             self.algorithm, checkpoint.arrays(_COMPARISONS), state["trainers"], checkpoint.tensors(_TENSORS), setting
         )
+        give_strengths(trainers_of(self.algorithm), state["strengths"])
         self.resume_inner(checkpoint, setting.seed)
         self.inner._vec_env._reset_seeds()  # the next reset goes on with the generators
         self._relabelled.restore(checkpoint.arrays(_REPLACED))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rl_framework.agent.imitation.library.observation_rows import ObservationRows, as_one_array
 from rl_framework.agent.reinforcement.library.state.optimizer_state import give_optimizer, take_optimizer
 from rl_framework.bundle import Bundle
 from rl_framework.environment import BatchedEnvironment
@@ -46,8 +47,16 @@ def take_adversarial_state(trainer: Any) -> dict[str, Any]:
     return {_STATE: state, _TENSORS: tensors, _ARRAYS: arrays}
 
 
-def give_adversarial_state(trainer: Any, bundle: Bundle, batch: BatchedEnvironment) -> None:
+def give_adversarial_state(
+    trainer: Any, bundle: Bundle, batch: BatchedEnvironment, rows: ObservationRows | None
+) -> None:
     """Puts the state of a checkpoint into a trainer whose generator and environments are where they were.
+
+    Args:
+        trainer: As in `take_adversarial_state`.
+        bundle: The checkpoint.
+        batch: The environments.
+        rows: What the library's wrappers see instead of dicts.
 
     Raises:
         ValueError: The state does not fit. What a crafted state can raise besides is of any type.
@@ -59,7 +68,7 @@ def give_adversarial_state(trainer: Any, bundle: Bundle, batch: BatchedEnvironme
         raise ValueError(f"the horizon is {horizon!r}")
     trainer._horizon = horizon
     _give_buffer(trainer._gen_replay_buffer._buffer, state, arrays)
-    _give_wrappers(trainer, arrays, batch)
+    _give_wrappers(trainer, arrays, batch, rows)
 
 
 def _give_buffer(buffer: Any, state: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
@@ -77,7 +86,9 @@ def _give_buffer(buffer: Any, state: dict[str, Any], arrays: dict[str, NDArray[A
     buffer._n_data, buffer._idx = count, position
 
 
-def _give_wrappers(trainer: Any, arrays: dict[str, NDArray[Any]], batch: BatchedEnvironment) -> None:
+def _give_wrappers(
+    trainer: Any, arrays: dict[str, NDArray[Any]], batch: BatchedEnvironment, rows: ObservationRows | None
+) -> None:
     """Lets the wrappers stand where the environments do; they stand at a reset."""
     from imitation.data.rollout import TrajectoryAccumulator
 
@@ -92,6 +103,7 @@ def _give_wrappers(trainer: Any, arrays: dict[str, NDArray[Any]], batch: Batched
     last = trainer.gen_algo._last_obs
     if last is None:  # these environments cannot be replayed: new episodes begin
         return
+    last = as_one_array(last, rows)
     buffering, lengths = trainer.venv_buffering, _lengths(batch)
     buffering._traj_accum = TrajectoryAccumulator()
     for slot, observation in enumerate(np.array(last)):

@@ -21,6 +21,7 @@ __all__ = [
     "is_transformer",
     "needs_rewards",
     "resolve_offline_algorithm",
+    "takes_images",
     "uses_next_actions",
 ]
 
@@ -174,6 +175,13 @@ def needs_rewards(algorithm_class: type[Any]) -> bool:
     return not issubclass(
         algorithm_class, algos.BC | algos.DiscreteBC | algos.RandomPolicy | algos.DiscreteRandomPolicy
     )
+
+
+def takes_images(algorithm_class: type[Any]) -> bool:
+    """Tells whether an algorithm can learn from images."""
+    from d3rlpy.algos import PRDC
+
+    return not issubclass(algorithm_class, PRDC)  # it puts observations beside actions to measure distances
 
 
 def uses_next_actions(algorithm_class: type[Any]) -> bool:

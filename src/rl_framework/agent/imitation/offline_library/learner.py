@@ -20,6 +20,7 @@ from rl_framework.agent.imitation.offline_library.algorithms import (
     fitting_algorithm,
     is_transformer,
     needs_rewards,
+    takes_images,
     uses_next_actions,
 )
 from rl_framework.agent.imitation.offline_library.batches import StretchBatches, TransitionBatches
@@ -31,7 +32,7 @@ from rl_framework.agent.imitation.offline_library.validation import measure
 from rl_framework.agent.notebook import constructor_defaults
 from rl_framework.agent.reinforcement.library.state.size_limit import limited_parameters
 from rl_framework.bundle import Bundle
-from rl_framework.errors import ArgumentError, BundleError, NotTrainedError, RLFrameworkError
+from rl_framework.errors import ArgumentError, BundleError, NotTrainedError, RLFrameworkError, UnsupportedSpaceError
 from rl_framework.seeding import derive_seed, isolated_random_state
 from rl_framework.training import Training, Updated
 
@@ -134,6 +135,10 @@ class OfflineLearner(Learner):
     def _configure(self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]) -> Any:
         self._observations, self._actions = ObservationForm(observation_space), ActionForm(action_space)
         self._chosen = fitting_algorithm(self.library_class, action_space)
+        if len(self._observations.shape) > 1 and not takes_images(self._chosen):
+            raise UnsupportedSpaceError(
+                "observation_space", observation_space, f"{self._chosen.__name__} of d3rlpy takes no images"
+            )
         data = add_default_scalers(self._given(), self._observations, self._actions)
         return build_configuration(configuration_class(self._chosen), data, _PARAMETERS)
 

@@ -6,23 +6,27 @@
 | `fragmenter` | `random` | `warning_threshold` |
 | | `active` | `fragment_sample_factor`, `uncertainty_on` ("logit", "probability", "label"); needs an ensemble |
 | `preference_gatherer` | `synthetic` | `temperature`, `discount_factor`, `sample`, `threshold` |
-| `reward_trainer` | `basic`, `ensemble` | `batch_size`, `minibatch_size`, `epochs`, `lr`, `preference_model` |
+| `reward_trainer` | `basic`, `ensemble` | `batch_size`, `minibatch_size`, `epochs`, `lr`, and the two below |
 
-`preference_model` has `noise_prob`, `discount_factor` and `threshold`.
+`preference_model` has `noise_prob`, `discount_factor` and `threshold`; `regularizer_factory` is data too, see
+`rl_framework.agent.imitation.preference.regularizer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from rl_framework.agent.imitation.library.observation_rows import ObservationRows
+from rl_framework.agent.imitation.preference.regularizer import regularizer_data, regularizer_factory
 from rl_framework.errors import ArgumentError, UnknownNameError
 
 __all__ = ["CUSTOM", "PARTS", "build_fragmenter", "build_gatherer", "build_reward_trainer", "part_data"]
 
-_TRAINER = ("batch_size", "minibatch_size", "epochs", "lr", "preference_model")
+_TRAINER = ("batch_size", "minibatch_size", "epochs", "lr", "preference_model", "regularizer_factory")
 _MODEL = ("noise_prob", "discount_factor", "threshold")
 _EXPLORING = ("exploration_frac", "switch_prob", "random_prob")
 
@@ -64,15 +68,27 @@ def part_data(name: str, value: Any) -> dict[str, Any]:
     for given in model:
         if given not in _MODEL:
             raise UnknownNameError(f"{argument}['preference_model']", str(given), _MODEL)
-    return dict(value)
+    data = dict(value)
+    if data.get("regularizer_factory") is not None:
+        place = f"{argument}['regularizer_factory']"
+        data["regularizer_factory"] = regularizer_data(data["regularizer_factory"], place)
+    return data
 
 
 def _arguments(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name != "type"}
 
 
-def build_fragmenter(data: Mapping[str, Any], preference_model: Any, generator: np.random.Generator) -> Any:
+def build_fragmenter(
+    data: Mapping[str, Any], preference_model: Any, generator: np.random.Generator, logger: Any
+) -> Any:
     """Returns the library's fragmenter.
+
+    Args:
+        data: From `part_data`.
+        preference_model: Of `build_reward_trainer`.
+        generator: Draws fragments.
+        logger: The library's; without one, every part would make a folder for its own.
 
     Raises:
         ArgumentError: It takes an ensemble of reward networks, and there is none.
@@ -80,19 +96,24 @@ def build_fragmenter(data: Mapping[str, Any], preference_model: Any, generator: 
     from imitation.algorithms import preference_comparisons as library
 
     if data["type"] == "random":
-        return _built("fragmenter", library.RandomFragmenter, rng=generator, **_arguments(data))
-    base = library.RandomFragmenter(rng=generator, warning_threshold=0)
+        return _built("fragmenter", library.RandomFragmenter, rng=generator, custom_logger=logger, **_arguments(data))
+    base = library.RandomFragmenter(rng=generator, warning_threshold=0, custom_logger=logger)
     return _built(
         "fragmenter",
         library.ActiveSelectionFragmenter,
         preference_model=preference_model,
         base_fragmenter=base,
+        custom_logger=logger,
         **{"fragment_sample_factor": 2.0, **_arguments(data)},
     )
 
 
 def build_reward_trainer(
-    data: Mapping[str, Any] | None, reward_network: Any, generator: np.random.Generator
+    data: Mapping[str, Any] | None,
+    reward_network: Any,
+    generator: np.random.Generator,
+    logger: Any,
+    rows: ObservationRows | None = None,
 ) -> tuple[Any, Any]:
     """Returns the library's trainer of the reward network, and its model of preferences.
 
@@ -100,6 +121,8 @@ def build_reward_trainer(
         data: From `part_data`; None: what the library takes for this network.
         reward_network: What is trained.
         generator: Draws members' samples.
+        logger: As in `build_fragmenter`.
+        rows: What the network sees instead of dicts.
 
     Raises:
         ArgumentError: The trainer does not fit the network.
@@ -108,7 +131,12 @@ def build_reward_trainer(
 
     arguments = _arguments(data or {})
     described = arguments.pop("preference_model", None) or {}
-    model = _built("reward_trainer", library.PreferenceModel, reward_network, **described)
+    if arguments.get("regularizer_factory") is not None:
+        arguments["regularizer_factory"] = _built(
+            "reward_trainer", regularizer_factory, arguments["regularizer_factory"]
+        )
+    kind_of_model = library.PreferenceModel if rows is None else _over_rows(rows)
+    model = _built("reward_trainer", kind_of_model, reward_network, **described)
     is_ensemble = model.ensemble_model is not None
     kind = "ensemble" if is_ensemble else "basic"
     if data is not None and data["type"] != kind:
@@ -120,17 +148,48 @@ def build_reward_trainer(
         )
     trainer = library.EnsembleTrainer if is_ensemble else library.BasicRewardTrainer
     return (
-        _built("reward_trainer", trainer, model, loss=library.CrossEntropyRewardLoss(), rng=generator, **arguments),
+        _built(
+            "reward_trainer",
+            trainer,
+            model,
+            loss=library.CrossEntropyRewardLoss(),
+            rng=generator,
+            custom_logger=logger,
+            **arguments,
+        ),
         model,
     )
 
 
-def build_gatherer(given: Any, generator: np.random.Generator) -> Any:
+def _over_rows(rows: ObservationRows) -> type[Any]:
+    from imitation.algorithms import preference_comparisons as library
+    from imitation.data.types import maybe_unwrap_dictobs
+
+    class OverRows(library.PreferenceModel):
+        """Shows the network rows of the fragments, whose observations are dicts."""
+
+        def __init__(self, *positional: Any, **described: Any) -> None:
+            super().__init__(*positional, **described)
+            members: Any = getattr(self, "member_pref_models", None)  # there are some with an ensemble
+            if members is not None:
+                settings = self.noise_prob, self.discount_factor, self.threshold
+                self.member_pref_models = [OverRows(one.model, *settings) for one in members]
+
+        def rewards(self, transitions: Any) -> Any:
+            shown = rows(maybe_unwrap_dictobs(transitions.obs))
+            following = rows(maybe_unwrap_dictobs(transitions.next_obs))
+            return super().rewards(replace(transitions, obs=shown, next_obs=following))
+
+    return OverRows
+
+
+def build_gatherer(given: Any, generator: np.random.Generator, logger: Any) -> Any:
     """Returns who prefers: the library's synthetic gatherer, or the user's.
 
     Args:
         given: Data, a `PreferenceGatherer` of the library, or a function.
         generator: Draws preferences.
+        logger: As in `build_fragmenter`.
 
     Raises:
         ArgumentError: A gatherer that a saved agent had has to be given again.
@@ -140,7 +199,7 @@ def build_gatherer(given: Any, generator: np.random.Generator) -> Any:
     if isinstance(given, library.PreferenceGatherer):
         return given
     if callable(given):
-        return _asking(given)
+        return _asking(given, logger)
     data = part_data("preference_gatherer", given)
     if data == CUSTOM:
         raise ArgumentError(
@@ -149,10 +208,12 @@ def build_gatherer(given: Any, generator: np.random.Generator) -> Any:
             "was an object or a function, which is not saved with an agent",
             "Give it again.",
         )
-    return _built("preference_gatherer", library.SyntheticGatherer, rng=generator, **_arguments(data))
+    return _built(
+        "preference_gatherer", library.SyntheticGatherer, rng=generator, custom_logger=logger, **_arguments(data)
+    )
 
 
-def _asking(function: Callable[[Sequence[Any]], Any]) -> Any:
+def _asking(function: Callable[[Sequence[Any]], Any], logger: Any) -> Any:
     from imitation.algorithms import preference_comparisons as library
 
     class Asking(library.PreferenceGatherer):
@@ -161,7 +222,7 @@ def _asking(function: Callable[[Sequence[Any]], Any]) -> Any:
         def __call__(self, fragment_pairs: Sequence[Any]) -> np.ndarray[Any, Any]:
             return np.asarray(function(fragment_pairs))
 
-    return Asking()
+    return Asking(custom_logger=logger)
 
 
 def _built(name: str, kind: Any, *positional: Any, **arguments: Any) -> Any:

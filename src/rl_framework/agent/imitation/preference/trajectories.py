@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from rl_framework.bundle import decode_value, encode_value
 from rl_framework.environment import BatchedEnvironment, SlotStep
 from rl_framework.environment.acting import Policy, choose_actions
 from rl_framework.episode import Episode
+from rl_framework.episode.observation_tree import map_leaves
 from rl_framework.episode.recording.recorder import EpisodeRecorder
 from rl_framework.errors import ArgumentError
 
@@ -54,10 +56,10 @@ def trajectory_of(episode: Episode) -> Any:
     Rewards that are not known are 0 there: the library's fragments always have some, and compares with them what was
     learned, but does not learn from them.
     """
-    from imitation.data.types import TrajectoryWithRew
+    from imitation.data.types import TrajectoryWithRew, maybe_wrap_in_dictobs
 
     return TrajectoryWithRew(
-        obs=np.array(episode.observations),
+        obs=maybe_wrap_in_dictobs(map_leaves(np.array, episode.observations)),
         acts=np.array(episode.actions),
         infos=None,
         terminal=episode.terminated or episode.truncated,
@@ -124,10 +126,10 @@ class TrajectoryRecord:
         self.finished = episodes[:count]
         self._open = {}
         for slot, episode in zip(slots, episodes[count:], strict=True):
-            recorder = self._open[slot] = EpisodeRecorder(episode.observations[0])  # type: ignore[index]
+            shown = [map_leaves(itemgetter(row), episode.observations) for row in range(len(episode) + 1)]
+            recorder = self._open[slot] = EpisodeRecorder(shown[0])
             for step in range(len(episode)):
-                shown = episode.observations[step + 1]  # type: ignore[index]
-                recorder.add(episode.actions[step], float(episode.rewards[step]), shown, {})
+                recorder.add(episode.actions[step], float(episode.rewards[step]), shown[step + 1], {})
 
 
 class Exploration:

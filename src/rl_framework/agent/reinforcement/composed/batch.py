@@ -24,6 +24,9 @@ class Batch:
         sequence_length: For recurrent networks: how many steps in a row belong together. Row `t * n + i` is then step
             `t` of sequence `i` of `n`; "starts" tells where episodes begin, and "state/<trunk>", `(n, state_size)`,
             in which state each sequence begins.
+        sequences: Where some rows of the sequences are no transitions, and `tensors` is without them: "observations",
+            "starts" and "acted" of all rows, by which recurrent networks find their way through the others; None:
+            there are no such rows.
 
     Attributes:
         reported: Numbers to look at, by name; see `report`.
@@ -31,9 +34,12 @@ class Batch:
         vetoed: Whether the optimizer step was refused; known after it.
     """
 
-    def __init__(self, tensors: Mapping[str, Any], sequence_length: int = 1) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Any], sequence_length: int = 1, sequences: Mapping[str, Any] | None = None
+    ) -> None:
         self.tensors = dict(tensors)
         self.sequence_length = sequence_length
+        self.sequences = sequences
         self.reported: dict[str, Tensor] = {}
         self.veto: Tensor | None = None
         self.vetoed = False
@@ -73,7 +79,7 @@ class Batch:
 
     def report(self, name: str, value: Tensor) -> None:
         """Tracks a number: a tensor without axes, averaged over the steps of a round under "train/<name>"."""
-        self.reported[name] = value.detach()
+        self.reported[name] = value.detach() if isinstance(value, Tensor) else value
 
     def refuse_if(self, condition: Tensor) -> None:
         """Refuses the optimizer step of this batch where the condition, a bool tensor without axes, holds."""
@@ -83,12 +89,16 @@ class Batch:
     def _computed(self, trunk: Trunk) -> Tensor:
         if not trunk.state_size:
             return trunk(self.observations)
-        count = len(self) // self.sequence_length
-        shape = (self.sequence_length, count)
-        steps = map_leaves(lambda tensor: tensor.reshape(*shape, *tensor.shape[1:]), self.observations)
-        starts = self.tensors["starts"].reshape(self.sequence_length, count)
-        features, _ = trunk.unroll(steps, self.tensors[f"state/{trunk.name}"], starts)
-        return features.reshape(self.sequence_length * count, -1)
+        whole = self.tensors if self.sequences is None else self.sequences
+        shape = (self.sequence_length, len(whole["starts"]) // self.sequence_length)
+        steps = map_leaves(lambda tensor: tensor.reshape(*shape, *tensor.shape[1:]), whole["observations"])
+        starts, state = whole["starts"].reshape(shape), self.tensors[f"state/{trunk.name}"]
+        if self.sequences is None:
+            features, _ = trunk.unroll(steps, state, starts)
+            return features.flatten(0, 1)
+        acted = whole["acted"].reshape(shape)
+        features, _ = trunk.unroll(steps, state, starts, acted)
+        return features[acted]
 
 
 def recorded(tensors: Mapping[str, Any], name: str) -> Any:

@@ -7,9 +7,12 @@ C++ compiler, so that short trainings do without.
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
+import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,13 +21,14 @@ from torch import Tensor, nn
 from rl_framework.agent.reinforcement.composed.batch import Batch
 from rl_framework.agent.reinforcement.composed.update import Update, sum_of_losses
 from rl_framework.agent.reinforcement.parts.part import Part
-from rl_framework.errors import ArgumentError
+from rl_framework.errors import ArgumentError, RLFrameworkError
 
 __all__ = ["CompiledUpdate", "choose_compiled", "obstacle_to_compiling"]
 
+logger = logging.getLogger(__name__)
+
 _WORTH_IT = 60_000
 """Optimizer steps from which compiling was measured to pay: each saves about a quarter of a millisecond."""
-_COMPILERS = ("g++", "clang++", "c++", "cl")
 _KNOWN = (torch.optim.Adam, torch.optim.AdamW)
 
 
@@ -69,9 +73,15 @@ def obstacle_to_compiling(
         return "convolutions take their time in the operations themselves"
     if any(getattr(layer, "state_size", 0) for layer in module.modules()):
         return "recurrent networks are not compiled"
-    if device.type == "cpu" and not any(shutil.which(name) for name in _COMPILERS):
-        return "there is no C++ compiler (such as g++)"
+    if device.type == "cpu" and shutil.which(compiler := _cpp_compiler()) is None:
+        return f"there is no C++ compiler: torch looks for {compiler}, or for what the variable CXX names"
     return None
+
+
+def _cpp_compiler() -> str:
+    """Returns the name of the compiler that torch is going to call, by its own rule."""
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return os.environ.get("CXX", usual)
 
 
 class _Losses(nn.Module):
@@ -97,7 +107,15 @@ class CompiledUpdate(Update):
         parts: By the name under which they are tracked.
         optimizer: Adam or AdamW; its state is where it always is, after `finish`.
         max_grad_norm: To which the norm of all gradients together is limited; None: it is not.
+        given_up: Told why, if torch turns out not to be able to compile a step (a broken compiler, a network that
+            branches on numbers): from there on steps are taken as `Update` does. None: that is an error.
         backend: What compiles, for tests.
+
+    Attributes:
+        failure: Why torch could not compile a step; None: it could, as far as it was tried.
+
+    Raises:
+        ArgumentError: When a step is taken: torch cannot compile it, and nobody is to be told instead.
     """
 
     def __init__(
@@ -106,9 +124,12 @@ class CompiledUpdate(Update):
         parts: Mapping[str, Part],
         optimizer: torch.optim.Optimizer,
         max_grad_norm: float | None = None,
+        given_up: Callable[[str], None] | None = None,
         backend: str = "inductor",
     ) -> None:
         super().__init__(parts, optimizer, max_grad_norm)
+        self.given_up = given_up
+        self.failure: str | None = None
         losses = _Losses(module, parts)
         wanted = {id(parameter) for parameter in self._parameters}
         real = {name: p for name, p in losses.named_parameters() if id(p) in wanted}
@@ -132,25 +153,52 @@ class CompiledUpdate(Update):
         self._vetoes = False
         self._compiled: Any = None
 
+    def start(self) -> None:
+        """Precedes each training, between two of which steps may have been taken by others."""
+        self._count.fill_(self._counts[0])
+
     def finish(self) -> None:
         """Tells the optimizer how many steps were taken."""
-        for count in self._counts:
-            count.fill_(self._count[0])
+        if self.failure is None:
+            for count in self._counts:
+                count.fill_(self._count[0])
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
+        if self.failure is not None:
+            return super()._step(batch)
         if self._compiled is None:
             self._compile(batch)
         self._rate.fill_(self.optimizer.param_groups[0]["lr"])
-        with torch.no_grad():
-            told, veto = self._compiled(self._values, self._first, self._second, self._count, self._rate, batch.tensors)
+        try:
+            with torch.no_grad():
+                told, veto = self._compiled(
+                    self._values, self._first, self._second, self._count, self._rate, batch.tensors
+                )
+        except RLFrameworkError:
+            raise
+        # torch fails in many ways, always before the step is taken; a mistake in a loss comes again without it.
+        except Exception as error:  # noqa: BLE001  # told, or raised as another one
+            self._give_up(error)
+            return super()._step(batch)
         batch.vetoed = self._vetoes and bool(veto)
         numbers = dict(zip(self._names, told.unbind(), strict=True))
         return {name: numbers[name] for name in self._names[:-1]} if batch.vetoed else numbers
 
+    def _give_up(self, error: Exception) -> None:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = f"torch could not compile a step: {lines[0].strip() if lines else type(error).__name__}"
+        if self.given_up is None:
+            raise ArgumentError("compiled", True, reason, 'Use "auto" or False.') from error
+        self.finish()
+        self.failure = reason
+        logger.warning("%s; training goes on without, as with compiled=False", reason)
+        logger.debug("why it could not be compiled", exc_info=error)
+        self.given_up(reason)
+
     def _compile(self, batch: Batch) -> None:
         with torch.no_grad():
             probe = Batch(batch.tensors)
-            self._names = (*sum_of_losses(self.parts, probe)[1], "gradient_norm")
+            self._names = (*sum_of_losses(self.parts, probe, is_first=True)[1], "gradient_norm")
         self._vetoes = probe.veto is not None
         step = _step_of(self._losses, self.optimizer.param_groups[0], self.max_grad_norm, self._vetoes)
         self._compiled = torch.compile(_own_code(step), dynamic=False, fullgraph=True, backend=self._backend)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import gymnasium
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rl_framework import registry
 from rl_framework.agent.network.policy import Policy
 from rl_framework.agent.network.trunk import Trunk
+from rl_framework.agent.reinforcement.composed.contract import check_declared
 from rl_framework.agent.reinforcement.composed.moments import ObservationNormaliser, RewardNormaliser
 from rl_framework.agent.reinforcement.composed.rollout import Rollout
 from rl_framework.agent.reinforcement.composed.settings import Settings
@@ -20,7 +21,7 @@ from rl_framework.agent.reinforcement.composed.setup import Setup
 from rl_framework.agent.reinforcement.composed.update import Update
 from rl_framework.agent.reinforcement.parts.part import Part
 from rl_framework.agent.reinforcement.schedules import to_schedule
-from rl_framework.errors import ArgumentError, PluginError
+from rl_framework.errors import ArgumentError, PluginError, UnknownNameError
 from rl_framework.seeding import derive_seed, isolated_random_state
 
 __all__ = ["RECORDED_IF_ASKED", "Composition", "check_together", "resolve_parts"]
@@ -69,20 +70,28 @@ class Composition(nn.Module):
         setup = Setup(
             observation_space, action_space, dict(settings.networks), device, self.generators[0], self.normaliser
         )
+        named = _named(parts)
         with isolated_random_state(derive_seed(seed, "networks")):
             # Who makes the policy says which distribution it has.
             for part in sorted(parts, key=lambda part: "policy" not in part.provides):
                 part.start_schedules(device)
                 part.build(setup)
                 part.to(device)
+        unknown = set(settings.networks) - setup.asked - {"default"}
+        if unknown:
+            raise UnknownNameError(
+                "networks", min(unknown), setup.asked, "These are the trunks that the parts of this agent have."
+            )
         self.networks = setup.networks
-        self.parts = nn.ModuleDict(_named(parts))
+        self.parts = nn.ModuleDict(named)
         _check_owners(self.named, self.networks)
         if "policy" not in self.networks:
             raise ArgumentError("parts", list(self.named), "none of them makes a policy", "Add one that acts: PPO().")
+        self._check_sequences()
         self.reward_normaliser = _reward_normaliser(parts).to(device) if settings.normalize_rewards else None
         self._learning_rate = to_schedule(settings.learning_rate, "learning_rate")
         self.optimizer = _optimizer(settings, self._rate(1.0), self)
+        self._frozen = [network for part in parts for network in part.children() if _is_frozen(network)]
         for part in parts:
             part.has_agent = True
 
@@ -123,6 +132,13 @@ class Composition(nn.Module):
         if self.reward_normaliser is not None:
             self.reward_normaliser.start(n_slots)
 
+    def train(self, mode: bool = True) -> Self:
+        """Changes between training and evaluation, by which dropout and the like work; what never learns stays put."""
+        super().train(mode)
+        for network in self._frozen:
+            network.eval()
+        return self
+
     def follow_schedules(self, progress_remaining: float) -> None:
         """Sets everything that changes while training goes on."""
         rate = self._rate(progress_remaining)
@@ -146,17 +162,22 @@ class Composition(nn.Module):
                 part.reward(rollout)
             for part in self.named.values():
                 part.annotate(rollout)
+            for trunk in self.trunks:
+                if trunk.state_size:
+                    rollout.features(trunk)  # notes the states in which sequences begin, if no part has asked for them
+        self.train()
         try:
             for batch in self.source.batches(rollout):
                 update(batch)
         finally:  # also if somebody interrupts: the agent can be used afterwards
             update.finish()
+            self.eval()
 
     def metrics(self) -> dict[str, float]:
         """Returns what parts want to be tracked, and the learning rate."""
         told = {"train/learning_rate": float(self.optimizer.param_groups[0]["lr"])}
         for part in self.named.values():
-            told |= part.metrics()
+            told |= {name: float(value) for name, value in part.metrics().items()}
         return told
 
     def tensors(self) -> dict[str, Tensor]:
@@ -168,6 +189,23 @@ class Composition(nn.Module):
                 seen.add(id(tensor))
                 found[name] = tensor
         return found
+
+    def _check_sequences(self) -> None:
+        """Refuses rollouts that cannot be cut into the sequences from which recurrent networks learn.
+
+        Raises:
+            ArgumentError: One cannot.
+        """
+        length = min((trunk.sequence_length for trunk in self.trunks if trunk.state_size), default=1)
+        steps = self.source.rollout_length
+        assert steps is not None  # of the part that decides
+        if steps % length:
+            raise ArgumentError(
+                "sequence_length",
+                length,
+                f"rollouts of {steps} steps, as {self.source.name} collects, cannot be cut into sequences of {length}",
+                f"Choose a divisor of {steps} for the recurrent network, or other rollouts.",
+            )
 
     def _rate(self, progress_remaining: float) -> float:
         return float(self._learning_rate(progress_remaining) if callable(self._learning_rate) else self._learning_rate)
@@ -185,6 +223,8 @@ def resolve_parts(parts: Any) -> list[Part]:
     """
     if isinstance(parts, str | Mapping | Part):
         parts = [parts]
+    if not isinstance(parts, Iterable):
+        raise ArgumentError("parts", parts, "is no list of parts", "Such as ComposedAgent(parts=[PPO(), RND()]).")
     made = [_resolve(part) for part in parts]
     if not made:
         raise ArgumentError("parts", parts, "holds none", "Such as ComposedAgent(parts=[PPO(), RND()]).")
@@ -215,8 +255,10 @@ def check_together(parts: Sequence[Part]) -> None:
     """Checks that parts offer each other what they need.
 
     Raises:
-        ArgumentError: Something is missing, or offered twice.
+        ArgumentError: Something is missing, offered twice, or not what the contract of a part says.
     """
+    for part in parts:
+        check_declared(part)
     for part in parts:
         part.join(parts)
     offered = {what for part in parts for what in part.provides}
@@ -264,6 +306,12 @@ def _check_owners(parts: Mapping[str, Part], networks: nn.ModuleDict) -> None:
                 )
 
 
+def _is_frozen(network: nn.Module) -> bool:
+    """Tells whether a network has weights and none of them learns: a target, a reference."""
+    learn = [parameter.requires_grad for parameter in network.parameters()]
+    return bool(learn) and not any(learn)
+
+
 def decides(part: Part) -> bool:
     """Tells whether a part decides what is collected and learned from."""
     return part.rollout_length is not None
@@ -282,11 +330,14 @@ def _providers(wanted: frozenset[str]) -> str:
 
 
 def _named(parts: Sequence[Part]) -> dict[str, Part]:
+    """Gives every part a name that no other has."""
     named: dict[str, Part] = {}
     for part in parts:
-        name, number = part.name, 2
+        kind, number = part.kind, 2
+        name = kind
         while name in named:
-            name, number = f"{part.name}_{number}", number + 1
+            name, number = f"{kind}_{number}", number + 1
+        part.name = name
         named[name] = part
     return named
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rl_framework.agent.reinforcement.composed.batch import Batch, recorded, rows_of
-from rl_framework.episode.observation_tree import map_leaves
+from rl_framework.episode.observation_tree import leaves, map_leaves
 from rl_framework.errors import ArgumentError, RLFrameworkError
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Rollout:
         final_observations: The last observation of each of these episodes; leading axis as `final_rows`.
         acted: Shape `(n_steps, n_slots)`, bool: which rows are transitions; None: all.
         states: The state of each recurrent trunk before the first step, `(n_slots, state_size)` by trunk name.
-        sequence_length: How many steps in a row recurrent networks learn from; 1 if there are none.
+        sequence_length: How many steps in a row recurrent networks learn from, a divisor of the number of steps; 1 if
+            there are none.
         generator: Where the order of batches comes from; on the CPU.
         timestep: Environment steps at the end of the rollout.
     """
@@ -75,6 +76,14 @@ class Rollout:
         return recorded(self.tensors, name)
 
     def __setitem__(self, name: str, tensor: Any) -> None:
+        for _, leaf in leaves(tensor):
+            if not isinstance(leaf, Tensor) or leaf.shape[:2] != (self.n_steps, self.n_slots):
+                raise ArgumentError(
+                    f"rollout[{name!r}]",
+                    tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf,
+                    f"must be a tensor with the axes (n_steps, n_slots) first, here ({self.n_steps}, {self.n_slots})",
+                    "Of rows, such as rollout.observations gives: rows.reshape(rollout.n_steps, rollout.n_slots).",
+                )
         self.tensors[name] = tensor
         self._flat = None
 
@@ -83,7 +92,10 @@ class Rollout:
 
     def add(self, name: str, tensor: Tensor) -> None:
         """Adds to what parts before may have contributed under that name."""
-        self[name] = self.tensors[name] + tensor if name in self.tensors else tensor
+        before = self.tensors.get(name)
+        self[name] = tensor
+        if before is not None:
+            self[name] = before + tensor
 
     @property
     def observations(self) -> Any:
@@ -133,8 +145,13 @@ class Rollout:
         if not episodic:
             return following
         if self.final_rows is None:
-            after = in_chunks(value.of, flattened(self.tensors["next_observations"])).reshape(values.shape)
-            return torch.where(self.ended, after, following)
+            observations = flattened(self.tensors["next_observations"])
+            if value.trunk.state_size:
+                before = self._states_after[value.trunk.name]
+                after = value.of(observations, (before, torch.zeros_like(self.ended.flatten())))
+            else:
+                after = in_chunks(value.of, observations)
+            return torch.where(self.ended, after.reshape(values.shape), following)
         if len(self.final_rows):
             states = None
             if value.trunk.state_size:
@@ -200,10 +217,6 @@ class Rollout:
             batch_size: Rows of each batch; the last of an epoch may be smaller. None: all in one, in their order.
             n_epochs: How often.
         """
-        if self.sequence_length > 1:
-            yield from self._sequences(batch_size, n_epochs)
-            return
-        flat = self._rows()
         rows = None if self.acted is None else self.acted.reshape(-1).nonzero()[:, 0]
         count = self.n_steps * self.n_slots if rows is None else len(rows)
         if count == 0:
@@ -211,6 +224,10 @@ class Rollout:
                 f"nobody was there for a whole rollout of {self.n_steps} steps: there is nothing to learn from; "
                 "collect longer rollouts"
             )
+        if self.states:
+            yield from self._sequences(batch_size, n_epochs)
+            return
+        flat = self._rows()
         device = self.tensors["rewards"].device
         for _ in range(n_epochs):
             if batch_size is None:
@@ -234,13 +251,6 @@ class Rollout:
 
     def _sequences(self, batch_size: int | None, n_epochs: int) -> Iterator[Batch]:
         length = self.sequence_length
-        if self.n_steps % length:
-            raise ArgumentError(
-                "sequence_length",
-                length,
-                f"a rollout of {self.n_steps} steps cannot be divided into sequences of it",
-                "Choose a divisor.",
-            )
         chunks = self.n_steps // length
         count = chunks * self.n_slots
         each = count if batch_size is None else max(1, batch_size // length)
@@ -249,10 +259,22 @@ class Rollout:
             order = torch.arange(count) if batch_size is None else torch.randperm(count, generator=self.generator)
             for start in range(0, count, each):
                 chosen = order[start : start + each].to(device)
-                yield Batch(
-                    {name: self._sequence_rows(name, value, chosen, chunks) for name, value in self.tensors.items()},
-                    sequence_length=length,
-                )
+                tensors = {
+                    name: self._sequence_rows(name, value, chosen, chunks) for name, value in self.tensors.items()
+                }
+                if self.acted is None:
+                    yield Batch(tensors, length)
+                    continue
+                acted = self._sequence_rows("acted", self.acted, chosen, chunks)
+                rows = acted.nonzero()[:, 0]
+                # A single row has no standard deviation, by which advantages are divided.
+                if len(rows) > 1 or count <= each:
+                    whole = {"observations": tensors["observations"], "starts": tensors["starts"], "acted": acted}
+                    there = {
+                        name: value if name.startswith("state/") else rows_of(value, rows)
+                        for name, value in tensors.items()
+                    }
+                    yield Batch(there, length, whole)
 
     def _sequence_rows(self, name: str, value: Any, chosen: Tensor, chunks: int) -> Any:
         if isinstance(value, dict):

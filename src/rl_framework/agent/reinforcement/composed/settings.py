@@ -141,6 +141,10 @@ def _optimizer(given: Any) -> dict[str, Any]:
     if not isinstance(kind, str):
         raise ArgumentError("optimizer", given, "is no registered optimizer", registry.optimizers.register_call)
     registry.optimizers.get(kind, "optimizer")
-    if given == "adam":
-        fields["eps"] = 1e-5  # as Stable-Baselines3 and the reference of PPO
+    if "lr" in fields:
+        raise ArgumentError(
+            "optimizer", given, "has a learning rate", "It is an argument of its own: learning_rate=..."
+        )
+    if kind == "adam":
+        fields.setdefault("eps", 1e-5)  # as Stable-Baselines3 and the reference of PPO
     return {**fields, "type": kind}

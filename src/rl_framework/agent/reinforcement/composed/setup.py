@@ -33,6 +33,7 @@ class Setup:
 
     Attributes:
         networks: The networks that were made so far, by name.
+        asked: Names of the trunks that were asked for.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Setup:
         self.generator = generator
         self.networks = nn.ModuleDict()
         self._specifications = specifications
+        self.asked: set[str] = set()
+        self._trunk_names: set[str] = set()
         self.normaliser = normaliser
 
     @property
@@ -75,6 +78,7 @@ class Setup:
             name: By which parts share it, and by which users say how it is built.
             default: How it is built if users say neither that nor a "default"; None: as suits the observations.
         """
+        self.asked.add(name)
         chosen = self._specifications.get(name, self._specifications.get("default", default))
         return self.network(f"trunk_{name}", lambda: self._built(name, chosen))
 
@@ -85,11 +89,18 @@ class Setup:
             name: Tells it from others; users may say under this name how it is built.
             specification: How it is built if they do not; None: by their "default", else as suits the observations.
         """
+        self.asked.add(name)
         chosen = self._specifications.get(name, specification)
         return self._built(name, self._specifications.get("default") if chosen is None else chosen)
 
     def _built(self, name: str, specification: Any) -> Trunk:
-        return build_trunk(name, specification, self.observation_space, self.normaliser).to(self.device)
+        trunk = build_trunk(name, specification, self.observation_space, self.normaliser).to(self.device)
+        # Features are kept by the name of their trunk: a private one may have been called the same.
+        number = 2
+        while trunk.name in self._trunk_names:
+            trunk.name, number = f"{name}_{number}", number + 1
+        self._trunk_names.add(trunk.name)
+        return trunk
 
     def policy(self, trunk: str = "policy", distribution: str | None = None) -> Policy:
         """Returns the policy, which acts.

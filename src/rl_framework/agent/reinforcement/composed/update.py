@@ -9,29 +9,37 @@ import torch
 from torch import Tensor
 
 from rl_framework.agent.reinforcement.composed.batch import Batch
+from rl_framework.agent.reinforcement.composed.contract import check_numbers
 from rl_framework.agent.reinforcement.parts.part import Part
 from rl_framework.errors import ArgumentError, NonFiniteLossError
 
 __all__ = ["Measured", "Update", "sum_of_losses", "total_norm"]
 
 
-def sum_of_losses(parts: Mapping[str, Part], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def sum_of_losses(parts: Mapping[str, Part], batch: Batch, is_first: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns the loss of a batch and what to track of it.
 
     Args:
         parts: By the name under which they are tracked.
         batch: Complete: every part has prepared it.
+        is_first: Whether parts have to show first that what they return is what the contract says.
 
     Returns:
         The sum, a tensor without axes; and each term, as "<part>_<term>_loss" ("<part>_loss" if part and term have
         one name), and each reported number, by its name.
+
+    Raises:
+        ArgumentError: No part has a loss, or one returned something else.
     """
     total: Tensor | None = None
     told: dict[str, Tensor] = {}
     for name, part in parts.items():
-        for term, value in part.loss(batch).items():
+        terms = part.loss(batch)
+        if is_first:
+            check_numbers(part, terms, batch.reported)
+        for term, value in terms.items():
             total = value if total is None else total + value
-            told[f"{name}_loss" if term == part.name else f"{name}_{term}_loss"] = value.detach()
+            told[f"{name}_loss" if term == part.kind else f"{name}_{term}_loss"] = value.detach()
     if total is None:
         raise ArgumentError("parts", list(parts), "none of them has a loss", "Add one that learns, such as PPO().")
     return total, {**told, **batch.reported, "loss": total.detach()}
@@ -116,6 +124,7 @@ class Update:
         self.max_grad_norm = max_grad_norm
         self.measured = Measured()
         self.count = 0
+        self._is_first = True
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def __call__(self, batch: Batch) -> None:
@@ -152,7 +161,8 @@ class Update:
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        loss, told = sum_of_losses(self.parts, batch)
+        loss, told = sum_of_losses(self.parts, batch, self._is_first)
+        self._is_first = False
         if batch.veto is not None and bool(batch.veto):
             batch.vetoed = True
             return told

@@ -77,7 +77,11 @@ class ExportedModule(nn.Module):
     Attributes:
         observation_space: As given.
         action_space: As given.
+        states: Names of the memory that goes in after the observation, followed by "episode_starts", and comes out
+            after the action; none: it has no memory.
     """
+
+    states: tuple[str, ...] = ()
 
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
         super().__init__()
@@ -268,6 +272,8 @@ class MaskableActingModule(ActingModule):
 
 class RecurrentActingModule(ActingModule):
     """Acts with the memory of an LSTM, one step at a time."""
+
+    states = ("state_h", "state_c")
 
     def forward(  # type: ignore[override]
         self, observation: Any, state_h: Tensor, state_c: Tensor, episode_starts: Tensor | None = None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_framework.agent.reinforcement.composed.composition import Composition
 from rl_framework.agent.reinforcement.export.acting_module import ExportedModule
-from rl_framework.agent.reinforcement.parts.checks import check_without_state
 
-__all__ = ["ComposedModule"]
+__all__ = ["ComposedModule", "RecurrentComposedModule"]
 
 
 class ComposedModule(ExportedModule):
@@ -24,16 +24,12 @@ class ComposedModule(ExportedModule):
         composition: The networks of the agent.
         observation_space: Space of one observation, as the environment gives it.
         action_space: Space of one action.
-
-    Raises:
-        ArgumentError: The policy is recurrent.
     """
 
     def __init__(
         self, composition: Composition, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
     ) -> None:
         super().__init__(observation_space, action_space)
-        check_without_state(composition.policy.trunk, "files of composed agents have no memory")
         # In one copy: the trunk of the policy refers to the normaliser.
         networks = nn.ModuleDict({"policy": composition.policy})
         if composition.normaliser is not None:
@@ -54,3 +50,37 @@ class ComposedModule(ExportedModule):
         # Not by `act`, which may compute in NumPy.
         actions: Tensor = policy.to_environment(policy.of_features(policy.trunk(observation)).mode())
         return actions
+
+
+class RecurrentComposedModule(ComposedModule):
+    """Acts with the memory of a recurrent policy, one step at a time."""
+
+    states = ("state",)
+
+    def forward(  # type: ignore[override]
+        self, observation: Any, state: Tensor, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Acts.
+
+        Args:
+            observation: Batched observation as the environment gives it.
+            state: The state after the step before, float32, shape `(batch, state_size)`; zeros at first.
+            episode_starts: Whose episode begins with this observation, bool, shape `(batch,)`: the state of those is
+                taken for zeros. None: nobody's.
+
+        Returns:
+            Actions of shape `(batch, *action_space.shape)`, and the next state.
+        """
+        policy: Any = self.networks["policy"]
+        features, following = policy.trunk.step(observation, state, episode_starts)
+        return policy.to_environment(policy.of_features(features).mode()), following
+
+    def example(self, batch_size: int) -> tuple[Any, ...]:
+        """Returns arguments for `forward` (zeros) of this batch size."""
+        policy: Any = self.networks["policy"]
+        state = torch.zeros((batch_size, policy.trunk.state_size))
+        return (*super().example(batch_size), state, torch.zeros(batch_size, dtype=torch.bool))
+
+    def batch_axes(self) -> tuple[Any, ...]:
+        """Returns, in the structure of `example`, which axis is the batch."""
+        return (*super().batch_axes(), 0, 0)

@@ -11,12 +11,13 @@ algorithm does to its output (argmax, clipping, squashing and unscaling). They a
 | one for each key, by its name | likewise | it is one; `observation.<key>` where a name below is taken |
 | `action_masks` | `(batch, n)`, bool; may be left out in ONNX: nothing is masked | MaskablePPO |
 | `state_h`, `state_c` | `(layers, batch, hidden)`, float32; zeros at first | RecurrentPPO |
-| `episode_starts` | `(batch,)`, bool: the state of these is taken for zeros | RecurrentPPO |
+| `state` | `(batch, hidden)`, float32; zeros at first | a `ComposedAgent` with a recurrent policy |
+| `episode_starts` | `(batch,)`, bool: the state of these is taken for zeros | both of these |
 
 | output | shape and type | when |
 |---|---|---|
 | `action` | `(batch, *shape)`; the type that `predict` gives | always |
-| `next_state_h`, `next_state_c` | as the states | RecurrentPPO |
+| `next_state_h`, `next_state_c`; `next_state` | as the states | RecurrentPPO; a `ComposedAgent` |
 """
 
 from __future__ import annotations
@@ -44,11 +45,10 @@ from rl_framework.agent.reinforcement.export.acting_module import (
     ActingModule,
     ExportedModule,
     MaskableActingModule,
-    RecurrentActingModule,
     acting_module,
     parts_of,
 )
-from rl_framework.agent.reinforcement.export.composed_module import ComposedModule
+from rl_framework.agent.reinforcement.export.composed_module import ComposedModule, RecurrentComposedModule
 from rl_framework.bundle import encode_space
 from rl_framework.errors import ArgumentError, RLFrameworkError, require_extra
 from rl_framework.whole_file import written_whole
@@ -73,7 +73,6 @@ _LARGEST_ONNX = 2_000_000_000
 """Bytes of weights in one file; Protocol Buffers end at two gibibytes."""
 LARGEST_DIFFERENCE = 1e-3
 """Of the largest value. Rounding stays below 1e-5 in ordinary networks, and grows with the weights of others."""
-_STATES = ("state_h", "state_c")
 _Outputs = list[NDArray[Any]]
 
 
@@ -193,8 +192,8 @@ def input_names(module: ExportedModule) -> list[str]:
     own: list[str] = []
     if isinstance(module, MaskableActingModule):
         own = ["action_masks"]
-    elif isinstance(module, RecurrentActingModule):
-        own = [*_STATES, "episode_starts"]
+    elif module.states:
+        own = [*module.states, "episode_starts"]
     if not isinstance(module.observation_space, spaces.Dict):
         return ["observation", *own]
     taken = {*own, *output_names(module), ""}
@@ -204,13 +203,14 @@ def input_names(module: ExportedModule) -> list[str]:
 
 def output_names(module: ExportedModule) -> list[str]:
     """Returns the names of a module's outputs, in the order of what `forward` returns."""
-    return ["action", *(f"next_{name}" for name in _STATES if isinstance(module, RecurrentActingModule))]
+    return ["action", *(f"next_{name}" for name in module.states)]
 
 
 def module_of(agent: Any) -> ExportedModule:
     """Returns the acting part of an agent with a model."""
     if hasattr(agent, "composition"):
-        return ComposedModule(agent.composition, agent.observation_space, agent.action_space)
+        kind = RecurrentComposedModule if agent.composition.policy.trunk.state_size else ComposedModule
+        return kind(agent.composition, agent.observation_space, agent.action_space)
     return library_module_of(agent)
 
 
@@ -326,13 +326,16 @@ def _check_acts_alike(
     arguments = list(module.example(size))
     arguments[0] = tree_map(torch.from_numpy, observations)
     state = None
-    if isinstance(module, RecurrentActingModule):
+    if module.states:
         generator = np.random.default_rng(0)
-        state = tuple(generator.normal(size=part.shape).astype(np.float32) for part in arguments[1:3])
-        arguments[1:3] = [torch.from_numpy(part) for part in state]
+        parts = [generator.normal(size=part.shape).astype(np.float32) for part in arguments[1:-1]]
+        arguments[1:-1] = [torch.from_numpy(part) for part in parts]
+        state = tuple(parts) if len(parts) > 1 else parts[0]
     wanted, next_state = agent.predict(observations, state, np.zeros(size, np.bool_), deterministic=True)
     found = run(tuple(arguments))
-    expected = [wanted, *(next_state if isinstance(module, RecurrentActingModule) else ())]
+    expected = [wanted]
+    if module.states:
+        expected += next_state if isinstance(next_state, tuple) else [next_state]
     for name, one, other in zip(output_names(module), found, expected, strict=True):
         other = np.asarray(other)
         tolerance = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from rl_framework import registry
 from rl_framework.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -37,8 +38,12 @@ def check_number(part: Any, argument: str, least: float = -math.inf, most: float
 def check_without_state(trunk: Trunk, why: str) -> None:
     """Refuses a recurrent network, for a reason such as "SAC learns from single transitions"."""
     if trunk.state_size:
+        kind = type(trunk.network)
         raise ArgumentError(
-            f"networks[{trunk.name!r}]", trunk.network, f"it is recurrent, and {why}", "Use a network without state."
+            f"networks[{trunk.name!r}]",
+            registry.networks.name_of(kind) or kind.__name__,
+            f"it is recurrent, and {why}",
+            "Use a network without state.",
         )
 
 

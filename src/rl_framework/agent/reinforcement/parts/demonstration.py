@@ -31,7 +31,6 @@ __all__ = ["Demonstration", "ExpertTransitions"]
 
 _KEPT_IN_MEMORY = 64 << 20
 """Bytes up to which episodes are turned into tensors once, instead of each batch anew."""
-_OBSERVATIONS, _ACTIONS = "demonstration/observations", "demonstration/actions"
 
 
 class Demonstration(Part):
@@ -109,8 +108,21 @@ class Demonstration(Part):
     # Before training
 
     def join(self, parts: Sequence[Part]) -> None:
-        """Finds out whether another part decides what is learned from."""
+        """Finds out whether another part decides what is learned from.
+
+        Raises:
+            ArgumentError: None does, and a part needs what episodes do not tell.
+        """
         self.alone = all(part is self or part.rollout_length is None for part in parts)
+        wanting = [part.name for part in parts if part.records and "replay" not in part.needs]
+        if self.alone and wanting:
+            raise ArgumentError(
+                "parts",
+                [part.name for part in parts],
+                f"{' and '.join(wanting)} learns from what is collected, and here all is learned from an expert's "
+                "observations and actions",
+                "Add a part that learns from what is collected, such as PPO().",
+            )
         self.provides = frozenset({"policy", "batches"} if self.alone else ())  # type: ignore[misc]
 
     def build(self, setup: Setup) -> None:
@@ -139,8 +151,8 @@ class Demonstration(Part):
             raise ArgumentError(
                 "Demonstration(episodes)",
                 None,
-                "a saved agent does not hold the episodes that it learned from, and to learn further it needs some",
-                "Give them with `part.episodes = ...`, where part is this one of agent.parts.",
+                "there are none to learn from; a saved agent does not hold those that it learned from",
+                "Give some: Demonstration(episodes), or after loading agent.parts[...].episodes = episodes.",
             )
         if self._data is None:
             self._read(self._setup)
@@ -191,13 +203,15 @@ class Demonstration(Part):
     def prepare(self, batch: Batch) -> None:
         """Adds the expert's transitions."""
         if not self.alone:
-            batch[_OBSERVATIONS], batch[_ACTIONS] = self._next()
+            batch[f"{self.name}/observations"], batch[f"{self.name}/actions"] = self._next()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Returns minus the mean log-probability of the expert's actions, with its weight."""
-        expert = batch if self.alone else Batch({"observations": batch[_OBSERVATIONS], "actions": batch[_ACTIONS]})
+        expert = batch
+        if not self.alone:
+            expert = Batch({each: batch[f"{self.name}/{each}"] for each in ("observations", "actions")})
         log_probs = self.policy(expert).log_prob(expert["actions"])
-        batch.report("demonstration_log_prob", log_probs.mean())
+        batch.report(f"{self.name}_log_prob", log_probs.mean())
         return {"cloning": -self.now["weight"] * self.strength * log_probs.mean()}
 
     def _next(self) -> tuple[Any, Tensor]:
@@ -207,7 +221,7 @@ class Demonstration(Part):
 
     def metrics(self) -> dict[str, float]:
         """Returns the present weight."""
-        return {"train/demonstration_weight": float(self.now["weight"] * self.strength)}
+        return {f"train/{self.name}_weight": float(self.now["weight"] * self.strength)}
 
     # Resuming
 

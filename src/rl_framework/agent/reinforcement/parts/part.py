@@ -170,9 +170,18 @@ class Part(nn.Module):
     # What every part has
 
     @cached_property
-    def name(self) -> str:
-        """The registered name, or that of the class in lower case; losses and metrics are tracked under it."""
+    def kind(self) -> str:
+        """The registered name of its class, or that of the class in lower case."""
         return registry.parts.name_of(type(self)) or type(self).__name__.lower()
+
+    @cached_property
+    def name(self) -> str:
+        """What it is called: its `kind`, in an agent with several of them with a number ("rnd_2") from the second on.
+
+        Losses and metrics are tracked under it, and it belongs before the names of what a part adds to rollouts and
+        batches for itself (`batch[f"{self.name}/noise"]`), so that two of them do not take each other's.
+        """
+        return self.kind
 
     @property
     def now(self) -> dict[str, Tensor]:
@@ -192,6 +201,10 @@ class Part(nn.Module):
             value = to_schedule(getattr(self, name), f"{self.name}.{name}")
             number = value(progress_remaining) if callable(value) else value
             getattr(self, f"now_{name}").fill_(0.0 if number is None else float(number))
+
+    def unbuilt(self) -> Self:
+        """Returns a part of the same configuration that belongs to no agent."""
+        return type(self)(**self.arguments)
 
     def to_data(self) -> dict[str, Any]:
         """Returns name and arguments as JSON-able data.

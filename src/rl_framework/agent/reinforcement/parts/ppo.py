@@ -77,6 +77,9 @@ class PPO(OnPolicy):
         check_positive_integer(self, "batch_size")
         check_positive_integer(self, "n_epochs")
         check_number(self, "vf_coef")
+        for argument in ("clip_range", "clip_range_vf"):
+            if isinstance(getattr(self, argument), int | float):
+                check_number(self, argument, 0.0)
         if target_kl is not None:
             check_number(self, "target_kl", 0.0)
 

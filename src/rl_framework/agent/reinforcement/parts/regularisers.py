@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -59,7 +59,8 @@ class KLPenalty(Part):
 
     Args:
         reference: A trained `ComposedAgent`, or the path of a saved one, whose policy has the same network as this
-            agent's; None: this agent's own policy as it is when the first training with this part begins.
+            agent's; None: this agent's own policy as it is when the first training with this part begins. True stands
+            for it in saved agents: the one whose weights are saved with them.
         weight: Weight of the divergence; a number or a schedule.
     """
 
@@ -117,7 +118,14 @@ class KLPenalty(Part):
 
     def saved_arguments(self) -> dict[str, Any]:
         """Returns the arguments without the reference, whose weights are among the networks."""
-        return {name: value for name, value in self.arguments.items() if name != "reference"}
+        arguments = {name: value for name, value in self.arguments.items() if name != "reference"}
+        return arguments if self.reference is None else {**arguments, "reference": True}
+
+    def unbuilt(self) -> Self:
+        """Returns a part of the same configuration, with the same reference, that belongs to no agent."""
+        if self.reference is not True:
+            return super().unbuilt()
+        return type(self)(**{**self.arguments, "reference": dict(self.frozen.items())})
 
     def _copied(self) -> dict[str, torch.nn.Module]:
         networks: dict[str, torch.nn.Module] = {"policy": self.policy}
@@ -130,6 +138,8 @@ def _networks_of(reference: Any) -> dict[str, torch.nn.Module]:
         from rl_framework.agent.load import load_agent
 
         reference = load_agent(reference)
+    if isinstance(reference, dict) and all(isinstance(each, torch.nn.Module) for each in reference.values()):
+        return reference  # of a part in a saved agent
     composition = getattr(reference, "composition", None)
     if composition is None:
         raise ArgumentError(

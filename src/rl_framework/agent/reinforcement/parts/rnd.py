@@ -13,6 +13,7 @@ from torch.nn import functional
 from rl_framework.agent.network.initialisation import initialise_orthogonally
 from rl_framework.agent.network.preprocessing import is_visual, observation_encoder
 from rl_framework.agent.network.specification import build_network, describe_network, network_from_data
+from rl_framework.agent.network.value import ValueNetwork
 from rl_framework.agent.reinforcement.composed.advantages import advantages_of
 from rl_framework.agent.reinforcement.composed.batch import rows_of
 from rl_framework.agent.reinforcement.composed.moments import ObservationNormaliser, RunningMoments
@@ -30,7 +31,6 @@ __all__ = ["RND"]
 
 _VECTOR_NETWORK = {"type": "mlp", "hidden_sizes": [64], "activation": "relu"}
 _ROWS_AT_ONCE = 8192
-_TARGETS, _RETURNS, _LEARNED = "rnd/targets", "rnd/returns", "rnd/learned"
 
 
 class RND(Part):
@@ -101,7 +101,7 @@ class RND(Part):
         self._told: dict[str, Tensor] = {}
 
     def build(self, setup: Setup) -> None:
-        """Makes both networks and asks for a value network.
+        """Makes both networks and a value network.
 
         Raises:
             ArgumentError: The network is recurrent.
@@ -112,7 +112,8 @@ class RND(Part):
         self.target = self._build_network(space, further_layers=0).requires_grad_(False)
         self.predictor = self._build_network(space, further_layers=2)
         self.returns = RunningMoments()
-        self.value = setup.value("intrinsic_value", self.value_trunk or setup.value().trunk.name)
+        trunk = setup.value().trunk if self.value_trunk is None else setup.trunk(self.value_trunk)
+        self.value = ValueNetwork(trunk)
 
     def annotate(self, rollout: Rollout) -> None:
         """Adds advantages of intrinsic rewards, their returns, and what the random network says."""
@@ -137,8 +138,8 @@ class RND(Part):
             acted=rollout.acted,
         )
         rollout.add("advantages", self.now["weight"] * advantages)
-        rollout[_TARGETS] = targets.reshape(*shape, self.features)
-        rollout[_RETURNS] = advantages + values
+        rollout[f"{self.name}/targets"] = targets.reshape(*shape, self.features)
+        rollout[f"{self.name}/returns"] = advantages + values
         present = rollout.acted if rollout.acted is not None else ~never
         self._told = {
             "intrinsic_reward": rewards[present].mean(),
@@ -149,21 +150,21 @@ class RND(Part):
     def prepare(self, batch: Batch) -> None:
         """Draws the rows that the predictor learns from."""
         if self.update_proportion < 1:
-            returns = batch[_RETURNS]
+            returns = batch[f"{self.name}/returns"]
             drawn = torch.rand(len(returns), generator=self._generator, device=returns.device)
-            batch[_LEARNED] = (drawn < self.update_proportion).to(returns.dtype)
+            batch[f"{self.name}/learned"] = (drawn < self.update_proportion).to(returns.dtype)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the errors of predictor and intrinsic value network."""
-        errors = (self.predictor(self._inputs(batch.observations)) - batch[_TARGETS]).square().mean(-1)
+        errors = (self.predictor(self._inputs(batch.observations)) - batch[f"{self.name}/targets"]).square().mean(-1)
         if self.update_proportion < 1:
-            learned = batch[_LEARNED]
+            learned = batch[f"{self.name}/learned"]
             error = (errors * learned).sum() / learned.sum().clamp(min=1)
         else:
             error = errors.mean()
         return {
             "predictor": self.predictor_weight * error,
-            "value": self.value_weight * functional.mse_loss(self.value(batch), batch[_RETURNS]),
+            "value": self.value_weight * functional.mse_loss(self.value(batch), batch[f"{self.name}/returns"]),
         }
 
     def metrics(self) -> dict[str, float]:

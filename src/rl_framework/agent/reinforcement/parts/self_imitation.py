@@ -24,20 +24,19 @@ if TYPE_CHECKING:
 
 __all__ = ["SelfImitation"]
 
-_PREFIX = "self_imitation/"
-_OBSERVATIONS, _ACTIONS, _RETURNS, _WEIGHTS = (
-    f"{_PREFIX}{name}" for name in ("observations", "actions", "returns", "weights")
-)
-
 
 class SelfImitation(Part):
     """Self-imitation learning (Oh et al. 2018), next to an actor-critic such as `PPO` or `A2C`.
 
     It keeps past steps with the discounted return that followed, draws those more often whose return R was above the
     estimate V of the value (prioritised replay, Schaul et al. 2016, by max(R - V, 0)), and adds to the loss
-    `-log_prob(action) * max(R - V, 0)` and `value_weight * 0.5 * max(R - V, 0)^2`. It helps where good episodes are
-    rare. A step counts when its episode has ended; what would have followed an episode that was cut by a time limit is
-    estimated by the value network. Rewards are those that the actor-critic learns from.
+    `-log_prob(action) * max(R - V, 0)` and `value_weight * 0.5 * max(R - V, 0)^2`. A step counts when its episode has
+    ended; what would have followed an episode that was cut by a time limit is estimated by the value network. Rewards
+    are those that the actor-critic learns from.
+
+    It helps where good episodes are rare but happen: with `weight=1`, A2C solved a Deep Sea of size 8 in 10,300 steps
+    instead of 18,700 (medians of six seeds). PPO in one of size 10, where hardly anything is found by chance, it did
+    not help.
 
     Args:
         weight: Weight of both losses; a number or a schedule.
@@ -120,19 +119,20 @@ class SelfImitation(Part):
         shares = priorities[chosen] / sums[-1].clamp_min(torch.finfo(torch.float64).tiny)
         corrections = (shares * size).clamp_min(torch.finfo(torch.float64).tiny).pow(-self.beta)
         corrections = (corrections / corrections.amax()).float()
-        batch[_OBSERVATIONS], batch[_ACTIONS], batch[_RETURNS] = rows["observations"], rows["actions"], rows["returns"]
-        batch[_WEIGHTS] = corrections * (rows["known"] & (shares > 0))
+        for each in ("observations", "actions", "returns"):
+            batch[f"{self.name}/{each}"] = rows[each]
+        batch[f"{self.name}/weights"] = corrections * (rows["known"] & (shares > 0))
         with torch.no_grad():
             surprise = rows["returns"] - self.value.of(rows["observations"])
         steps["priorities"][chosen] = _priority(surprise)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the losses of the policy and of the value on steps that were better than expected."""
-        good = Batch({"observations": batch[_OBSERVATIONS]})
-        surprise = (batch[_RETURNS] - self.value(good)).clamp_min(0.0)
-        weights = batch[_WEIGHTS]
-        log_probs = self.policy(good).log_prob(batch[_ACTIONS])
-        batch.report("self_imitation_advantage", (weights * surprise).mean())
+        good = Batch({"observations": batch[f"{self.name}/observations"]})
+        surprise = (batch[f"{self.name}/returns"] - self.value(good)).clamp_min(0.0)
+        weights = batch[f"{self.name}/weights"]
+        log_probs = self.policy(good).log_prob(batch[f"{self.name}/actions"])
+        batch.report(f"{self.name}_advantage", (weights * surprise).mean())
         weight = self.now["weight"]
         return {
             "policy": weight * -(weights * log_probs * surprise.detach()).mean(),

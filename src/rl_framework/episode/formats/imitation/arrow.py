@@ -15,6 +15,7 @@ from rl_framework.episode.formats.arrow_columns import Column, NumberColumn, Tex
 from rl_framework.episode.formats.imitation.infos import LazyInfos, decode_info
 from rl_framework.episode.formats.in_parts import StorageInParts, spaces_of
 from rl_framework.episode.storage import ColumnStorage, TransitionArrays
+from rl_framework.episode.storage.manifest import MANIFEST
 from rl_framework.errors import EpisodeDataError, require_extra, shorten
 
 __all__ = ["STATE_FILE", "TRUNCATED", "ArrowTrajectories", "read_folder"]
@@ -87,7 +88,10 @@ def _arrow_files(folder: Path) -> list[Path]:
         if (folder / _SPLITS_FILE).is_file():
             splits = sorted(path.parent.name for path in folder.glob(f"*/{STATE_FILE}"))
             raise EpisodeDataError(f"{folder}: is a data set in several splits: name the folder of one ({splits})")
-        raise EpisodeDataError(f"{folder}: is no data set of the imitation library: it has no {STATE_FILE}")
+        raise EpisodeDataError(
+            f"{folder}: is no data set: it has neither {MANIFEST}, as EpisodeSequence.save writes it, nor {STATE_FILE}, "
+            "as the imitation library does. Data sets of Minari are opened by from_minari"
+        )
     if state_file.stat().st_size > _MAXIMUM_STATE_BYTES:
         raise EpisodeDataError(f"{state_file}: is too large to be what it should be")
     try:

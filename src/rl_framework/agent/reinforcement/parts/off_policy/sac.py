@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SAC"]
 
-_NOISE, _NEXT_NOISE = "sac/noise", "sac/next_noise"
 _DISCRETE_TARGET = 0.98
 
 
@@ -120,7 +119,7 @@ class SAC(Part):
         if self._is_discrete:
             return
         rewards = batch["rewards"]
-        for name in (_NOISE, _NEXT_NOISE):
+        for name in (f"{self.name}/noise", f"{self.name}/next_noise"):
             batch[name] = torch.randn(
                 (len(rewards), self.policy.action_size), generator=self._generator, device=rewards.device
             )
@@ -143,7 +142,7 @@ class SAC(Part):
         else:
             values = self.critics.of_features(features, batch["actions"]).squeeze(2)
             critic = self._critic_loss(values, targets)
-            actions, log_prob = self.policy(batch).rsample_with_log_prob(batch[_NOISE])
+            actions, log_prob = self.policy(batch).rsample_with_log_prob(batch[f"{self.name}/noise"])
             worth = self.critics.of_features(features.detach(), actions, frozen=True).squeeze(2).amin(0)
             policy = (weight * log_prob - worth).mean()
         batch.report("entropy", -log_prob.mean())
@@ -166,7 +165,7 @@ class SAC(Part):
         if self._is_discrete:
             log_probs = distribution.log_probs
             return (log_probs.exp() * (self.targets(observations).amin(0) - weight * log_probs)).sum(1)
-        actions, log_prob = distribution.rsample_with_log_prob(batch[_NEXT_NOISE])
+        actions, log_prob = distribution.rsample_with_log_prob(batch[f"{self.name}/next_noise"])
         return self.targets(observations, actions).squeeze(2).amin(0) - weight * log_prob
 
     def _critic_loss(self, values: Tensor, targets: Tensor) -> Tensor:

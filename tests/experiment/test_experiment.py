@@ -92,7 +92,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("finished")
     changes = {
         "run_directory": str(folder),
-        "training": {**small()["training"], "evaluate_every": 128, "n_eval_episodes": 2},
+        "training": {**small()["training"], "evaluate_every": 128, "n_eval_episodes": 2, "track_norms_every": 64},
         "video": {"length": 8, "every": 128, "overlay": {"show": ["return", "angle=observation[2]"]}},
         "connectors": [{"type": "tensorboard"}],
     }
@@ -113,6 +113,7 @@ def test_a_run_leaves_everything_in_its_folder(finished: Run) -> None:
         "checkpoints/checkpoint_000000000192.zip",
         "checkpoints/checkpoint_000000000256.zip",
         "config.yaml",
+        "histograms.jsonl",
         "learning_curve.png",
         "metrics.jsonl",
         "record.json",
@@ -134,7 +135,7 @@ def test_a_run_leaves_everything_in_its_folder(finished: Run) -> None:
     assert record["seed"] == 3
     assert {"versions", "platform", "git", "device"} <= set(record)
     names = {name for each in finished.metrics() for name in each.metrics}
-    assert {"episode/return", "evaluation/mean_return", "train/loss"} <= names
+    assert {"episode/return", "evaluation/mean_return", "train/loss", "norms/policy_gradient"} <= names
 
 
 def test_its_agents_can_be_loaded(finished: Run) -> None:

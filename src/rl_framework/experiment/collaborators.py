@@ -64,6 +64,13 @@ class Collaborators:
             self._connectors = [LocalConnector(folder), *others]
         return self._connectors
 
+    def measurements(self) -> list[Any]:
+        """Returns callbacks that measure what is not measured by itself."""
+        from rl_framework.training import TrackNorms
+
+        every = self._config.training.track_norms_every
+        return [] if every is None else [TrackNorms(every)]
+
     def film_crew(self, folder: Path) -> tuple[list[Any], list[Any]]:
         """Returns callbacks: who finds out when training begins whether there can be videos, and who films then."""
         asked = self._config.video

@@ -108,6 +108,8 @@ class TrainingConfig(Section):
     """Timesteps between evaluations, the best of which keeps its agent as best_model.zip; null: none."""
     n_eval_episodes: Count = 10
     """Episodes of each evaluation in between."""
+    track_norms_every: Count | None = None
+    """Timesteps between measurements of gradients, updates and weights, as `TrackNorms` makes them; null: none."""
     progress_bar: bool = True
     """Whether to show a progress bar (in a terminal or a notebook)."""
 

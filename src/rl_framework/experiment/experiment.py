@@ -357,7 +357,7 @@ class Experiment:
             environment_kwargs=arguments,
             evaluation_environment=self._with.given.get("evaluation_environment"),
             connector=[*checks, local, *others],
-            callbacks=[*self._callbacks, *films, ending],
+            callbacks=[*self._callbacks, *self._with.measurements(), *films, ending],
             checkpoint_directory=checkpoints,
             resume_from=checkpoints if resume else None,
             **self.config.train_arguments(),

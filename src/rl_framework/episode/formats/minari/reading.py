@@ -161,7 +161,7 @@ def read_minari(name_or_path: str | os.PathLike[str], download: bool = False) ->
             "name_or_path",
             str(name_or_path),
             f"there is no such Minari data set, neither as a folder nor in {datasets_folder()}",
-            "Pass download=True to fetch it from Minari's server.",
+            f"Pass download=True to fetch it from Minari's server, or run: minari download {name_or_path}",
         )
     return MinariEpisodes(folder, _metadata(folder / METADATA_FILE))
 

@@ -152,8 +152,8 @@ def test_episodes_alone_are_nothing_for_a_part_that_needs_what_is_collected():
 
 
 def test_networks_for_trunks_that_nobody_has():
-    with pytest.raises(UnknownNameError, match=r"networks='polcy'.*Did you mean 'policy'.*Known: policy, value"):
-        train(ComposedAgent([PPO(**SMALL)], networks={"polcy": "mlp", "default": "mlp"}))
+    with pytest.raises(UnknownNameError, match=r"networks='polizy'.*Did you mean 'policy'.*Known: policy, value"):
+        train(ComposedAgent([PPO(**SMALL)], networks={"polizy": "mlp", "default": "mlp"}))
     train(ComposedAgent([PPO(**SMALL), "icm"], networks={"icm": "mlp", "value": "mlp"}), steps=2)
 
 
@@ -197,7 +197,7 @@ def test_what_a_part_gives_is_checked(members, message):
         ({"needs": "policy"}, r"Mistaken\.needs='policy': must be a set.*frozenset"),
         ({"records": ["next_observations"]}, r"Mistaken\.records=.*must be a set"),
         ({"schedules": "weight"}, r"Mistaken\.schedules='weight': must be a tuple"),
-        ({"schedules": ("wieght",)}, r"Mistaken\.schedules='wieght'.*no such attribute"),
+        ({"schedules": ("weigth_",)}, r"Mistaken\.schedules='weigth_'.*no such attribute"),
         ({"__init__": lambda self: None}, r"'Mistaken': its __init__ does not begin with super"),
     ],
     ids=["text", "list", "one schedule", "no attribute", "no init"],

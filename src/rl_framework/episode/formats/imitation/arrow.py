@@ -89,8 +89,8 @@ def _arrow_files(folder: Path) -> list[Path]:
             splits = sorted(path.parent.name for path in folder.glob(f"*/{STATE_FILE}"))
             raise EpisodeDataError(f"{folder}: is a data set in several splits: name the folder of one ({splits})")
         raise EpisodeDataError(
-            f"{folder}: is no data set: it has neither {MANIFEST}, as EpisodeSequence.save writes it, nor {STATE_FILE}, "
-            "as the imitation library does. Data sets of Minari are opened by from_minari"
+            f"{folder}: is no data set: it has neither {MANIFEST}, as EpisodeSequence.save writes it, nor "
+            f"{STATE_FILE}, as the imitation library does. Data sets of Minari are opened by from_minari"
         )
     if state_file.stat().st_size > _MAXIMUM_STATE_BYTES:
         raise EpisodeDataError(f"{state_file}: is too large to be what it should be")

@@ -206,7 +206,8 @@ def check_all_different(simulators: Sequence[Any], argument: str, source: object
 def environment_id_of(source: Any) -> str | None:
     """Returns the gymnasium id behind a source, if it can be told without making an environment."""
     if isinstance(source, str):
-        return source
+        name = source.rpartition(":")[2]  # "module:Name-v0" says what to import first
+        return name if name in gymnasium.registry else source
     if isinstance(source, EnvSpec):
         return source.id
     if isinstance(source, list | tuple) and source:

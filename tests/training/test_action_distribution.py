@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 
-from rl_framework import Callback, CustomAgent, StableBaselinesAgent
-from rl_framework.training import ActionDistribution, RolloutEnded
+from rl_framework import BundleError, Callback, ComposedAgent, CustomAgent, StableBaselinesAgent
+from rl_framework.agent.reinforcement.parts import A2C
+from rl_framework.bundle import read_bundle, write_bundle
+from rl_framework.training import ActionDistribution, RolloutEnded, Training
 
 
 def test_discrete_actions_have_shares() -> None:
@@ -73,6 +77,33 @@ def test_after_a_resume_reports_come_when_they_would_have() -> None:
     assert gathered.report(2000)[0]
 
 
+def test_after_a_resume_what_was_gathered_before_counts() -> None:
+    before = ActionDistribution(spaces.Discrete(2), interval=4)
+    assert before.gathered is None
+    before.add(np.array([0, 1]))
+    before.add(np.array([0]))
+    after = ActionDistribution(spaces.Discrete(2), timestep=3, interval=4, gathered=before.gathered)
+    after.add(np.array([1]))
+    assert after.report(4)[0] == {"rollout/action_share_0": 0.5, "rollout/action_share_1": 0.5}
+    assert after.gathered is None
+
+
+@pytest.mark.parametrize(
+    ("space", "gathered"),
+    [
+        (spaces.Discrete(2), np.array([0, 2])),
+        (spaces.Discrete(2), np.array([[0]])),
+        (spaces.Box(-1, 1, (2,)), np.zeros((4, 3))),
+        (spaces.Box(-1, 1, (2,)), np.zeros((4, 2), dtype=complex)),
+        (spaces.Tuple([spaces.Discrete(2)]), np.zeros(3)),
+    ],
+    ids=["outside", "shape", "width", "complex", "tuple"],
+)
+def test_what_is_no_action_of_the_space_was_not_gathered(space: Any, gathered: Any) -> None:
+    with pytest.raises(ValueError, match="actions"):
+        ActionDistribution(space, gathered=gathered)
+
+
 class Log(Callback):
     def __init__(self) -> None:
         self.events: list[RolloutEnded] = []
@@ -128,3 +159,42 @@ def test_nothing_is_gathered_while_nobody_listens(monkeypatch: pytest.MonkeyPatc
     parameters = {"n_steps": 32, "batch_size": 32, "n_epochs": 1}
     StableBaselinesAgent("ppo", parameters).train("CartPole-v1", 64, progress_bar=False)
     CustomAgent("q_learning").train("FrozenLake-v1", 8, progress_bar=False)
+
+
+def composed() -> ComposedAgent:
+    return ComposedAgent(parts=[A2C(n_steps=50)], compiled=False)
+
+
+RESUMED: dict[str, tuple[Callable[[], Any], str]] = {
+    "a2c": (lambda: StableBaselinesAgent("a2c", {"n_steps": 50}), "CartPole-v1"),
+    "sac": (lambda: StableBaselinesAgent("sac", {"learning_starts": 100_000}), "Pendulum-v1"),
+    "tabular": (lambda: CustomAgent("q_learning"), "Taxi-v3"),
+    "parts": (composed, "CartPole-v1"),
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_resumed_training_reports_the_same(name: str, tmp_path: Path) -> None:
+    make, environment = RESUMED[name]
+    plain, resumed = Log(), Log()
+    arguments: dict[str, Any] = {"seed": 0, "progress_bar": False}
+    make().train(
+        environment, 2_100, callbacks=[plain], checkpoint_every=700, checkpoint_directory=tmp_path, **arguments
+    )
+    first = tmp_path / "checkpoint_000000000700.zip"
+    assert "training_state/actions.npz" in read_bundle(first)
+    make().train(environment, 2_100, callbacks=[resumed], resume_from=first, progress_bar=False)
+    (expected,), (found,) = plain.events, resumed.events
+    assert (found.timestep, found.metrics) == (expected.timestep, expected.metrics)
+    for key, samples in expected.histograms.items():
+        np.testing.assert_array_equal(found.histograms[key], samples)
+
+
+def test_damaged_actions_are_refused(tmp_path: Path) -> None:
+    training = Training(None, [Log()], seed=0)
+    path = write_bundle(
+        tmp_path / "x.zip", kind="x", members={"training_state/actions.npz": {"actions": np.array([7])}}
+    )
+    training.take_members(read_bundle(path))
+    with pytest.raises(BundleError, match="actions in the checkpoint are damaged"):
+        training.gather_actions(spaces.Discrete(2))

@@ -270,6 +270,7 @@ class TrainableAgent(Agent, Generic[Batch]):
         self._has_met_environments = True
         if training.timestep < training.total_timesteps:
             training.resumed = True
+            training.take_members(checkpoint)
             training.rejoin(before["runs"])
             logger.info("training goes on from %s at timestep %d", before["name"], training.timestep)
             origin = {**origin, "resumed_from": before["name"], "timestep": training.timestep}
@@ -285,7 +286,7 @@ class TrainableAgent(Agent, Generic[Batch]):
             training: The running training, at a boundary.
         """
         batch: Any = self._batch  # None for agents that train on data alone
-        members = {**self.saved_members(), **self.training_members(batch)}
+        members = {**self.saved_members(), **self.training_members(batch), **training.members()}
         information = {
             "versions": versions_of_libraries(),
             **self.history(),

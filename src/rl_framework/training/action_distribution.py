@@ -30,15 +30,36 @@ class ActionDistribution:
         action_space: Of one action.
         timestep: Where training begins or goes on.
         interval: Timesteps to a report.
+        gathered: What `gathered` was when the training that goes on was saved.
+
+    Raises:
+        ValueError: What was gathered are no actions of this space.
     """
 
-    def __init__(self, action_space: gymnasium.Space[Any], timestep: int = 0, interval: int = _INTERVAL) -> None:
+    def __init__(
+        self,
+        action_space: gymnasium.Space[Any],
+        timestep: int = 0,
+        interval: int = _INTERVAL,
+        gathered: NDArray[Any] | None = None,
+    ) -> None:
         self._space = action_space
         self._known = isinstance(action_space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
         self._interval = interval
         # A grid that does not move when a training is resumed.
         self._periods = timestep // interval
         self._gathered: list[NDArray[Any]] = []
+        if gathered is not None:
+            if not self._known or gathered.shape[1:] != action_space.shape or gathered.dtype.kind not in "biuf":
+                raise ValueError(f"an array {gathered.dtype}{gathered.shape} holds no actions of {action_space}")
+            if isinstance(action_space, spaces.Discrete) and not all(map(action_space.contains, np.unique(gathered))):
+                raise ValueError(f"it holds actions that are not in {action_space}")
+            self._gathered.append(gathered)
+
+    @property
+    def gathered(self) -> NDArray[Any] | None:
+        """The actions since the last report, leading axis: steps and slots; None: there are none."""
+        return np.concatenate(self._gathered) if self._gathered else None
 
     def add(self, actions: Any) -> None:
         """Takes the actions of one step, leading axis: slots; the array must not be changed afterwards."""

@@ -5,8 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import gymnasium
+import numpy as np
+
+from rl_framework.errors import BundleError
+from rl_framework.training.action_distribution import ActionDistribution
 from rl_framework.training.events import (
     CheckpointSaved,
     EpisodeEnded,
@@ -21,9 +26,14 @@ from rl_framework.training.events import (
     VideoRecorded,
 )
 
+if TYPE_CHECKING:
+    from rl_framework.bundle import Bundle
+
 __all__ = ["Callback", "Training"]
 
 logger = logging.getLogger(__name__)
+
+_ACTIONS = "training_state/actions.npz"
 
 
 class Callback:
@@ -143,6 +153,8 @@ class Training:
         self.stop_reason: str | None = None
         self.callbacks = list(callbacks)
         self.resumed = False
+        self._actions: ActionDistribution | None = None
+        self._gathered: np.ndarray[Any, Any] | None = None
         self._boundary_watchers = [
             callback for callback in self.callbacks if type(callback).on_boundary is not Callback.on_boundary
         ]
@@ -184,6 +196,34 @@ class Training:
         self.timestep = timestep
         for callback in self._boundary_watchers:
             callback.on_boundary(self)
+
+    def gather_actions(self, action_space: gymnasium.Space[Any]) -> ActionDistribution | None:
+        """Returns what gathers the actions for the agent to report; None: nobody would hear of them.
+
+        Raises:
+            BundleError: The checkpoint that training goes on from holds no actions of this space.
+        """
+        if not self.is_heard(RolloutEnded):
+            return None
+        try:
+            self._actions = ActionDistribution(action_space, self.timestep, gathered=self._gathered)
+        except ValueError as error:
+            raise BundleError(f"the actions in the checkpoint are damaged: {error}") from error
+        return self._actions
+
+    def members(self) -> dict[str, Any]:
+        """Returns what a checkpoint holds of what was gathered and not yet reported, as members of a bundle."""
+        gathered = None if self._actions is None else self._actions.gathered
+        return {} if gathered is None else {_ACTIONS: {"actions": gathered}}
+
+    def take_members(self, checkpoint: Bundle) -> None:
+        """Goes on with what `members` returned.
+
+        Raises:
+            BundleError: It is damaged.
+        """
+        if _ACTIONS in checkpoint:
+            self._gathered = checkpoint.arrays(_ACTIONS).get("actions")
 
     def flush(self) -> None:
         """Lets every callback bring to safety what it has received."""

@@ -33,7 +33,7 @@ from rl_framework.seeding import (
     isolated_random_state,
     restore_global_state,
 )
-from rl_framework.training import ActionDistribution, EpisodeEnded, RolloutEnded, Training, Updated
+from rl_framework.training import EpisodeEnded, RolloutEnded, Training, Updated
 
 __all__ = ["CustomAgent", "CustomAlgorithm", "Transitions"]
 
@@ -260,8 +260,7 @@ class CustomAgent(RLAgent):
             observations = batch.latest_observations
         if resumed is not None:
             restore_global_state(resumed)
-        heard = training.is_heard(RolloutEnded)
-        taken = ActionDistribution(batch.single_action_space, self._timesteps) if heard else None
+        taken = training.gather_actions(batch.single_action_space)
         while self._timesteps < training.total_timesteps and training.stop_reason is None:
             training.boundary(self._timesteps)
             actions = algorithm.choose_actions(observations, deterministic=False)

@@ -15,7 +15,7 @@ from rl_framework.agent.reinforcement.composed.rollout import Rollout
 from rl_framework.agent.reinforcement.parts.part import Part
 from rl_framework.environment import BatchedEnvironment, SlotStep
 from rl_framework.episode.observation_tree import stacked
-from rl_framework.training import ActionDistribution, EpisodeEnded, RolloutEnded, Training
+from rl_framework.training import EpisodeEnded, RolloutEnded, Training
 
 __all__ = ["Collector", "as_tensors"]
 
@@ -74,8 +74,7 @@ class Collector:
         if not isinstance(observations, Tensor):
             self._observations = as_tensors(observations, self._device)
         self._training = training
-        heard = training.is_heard(RolloutEnded)
-        self._taken = ActionDistribution(self.batch.single_action_space, self.timesteps) if heard else None
+        self._taken = training.gather_actions(self.batch.single_action_space)
 
     def collect(self, n_steps: int) -> Rollout | None:
         """Collects a rollout.

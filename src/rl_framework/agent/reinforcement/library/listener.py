@@ -119,8 +119,7 @@ class EventListener(BaseCallback):
         self._returns = np.zeros(vec_env.num_envs)
         self._lengths = np.zeros(vec_env.num_envs, dtype=np.int64)
         self._step_metrics = StepMetrics(vec_env.num_envs)
-        heard = training.is_heard(RolloutEnded)
-        self._actions = ActionDistribution(vec_env.action_space, training.timestep) if heard else None
+        self._actions = training.gather_actions(vec_env.action_space)
         self._steps = 0
         self._empty_for = 0
 

@@ -431,7 +431,7 @@ def test_a_band_that_is_far_wider_than_the_lines_is_cut(tmp_path):
 def test_what_does_not_change_is_drawn_in_the_middle(tmp_path):
     """Plotly would draw a learning rate of 3e-4 from -1 to 1, and what rounding makes of 0.2 as a mountain."""
     for seed in range(3):
-        metrics = {"train/learning_rate": [3e-4] * 5, "train/clip_range": [0.2 + seed * 1e-9] * 5}
+        metrics = {"train/learning_rate": [3e-4] * 5, "train/clip_range": [0.2 + seed * 5e-8] * 5}
         make_run(tmp_path / f"run-{seed}", seed=seed, metrics=metrics)
     page = Page(write_report(tmp_path, tmp_path / "page.html"))
     axes = {title: page.layout(f"train/{title}")["yaxis"] for title in ("learning_rate", "clip_range", "loss")}

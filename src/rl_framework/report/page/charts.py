@@ -36,8 +36,9 @@ _ROOM = 0.5
 """Above and below the lines, as a share of their range."""
 _ROOM_AROUND_ONE = 0.1
 """Above and below a line that is flat, as a share of its value."""
-_ROUNDING = 1e-6
-"""What equal numbers differ by after single precision and averaging, as a share of their size."""
+_ROUNDING = 1e-5
+"""What equal numbers differ by after single precision and averaging, intervals of a few runs included, as a share of
+their size."""
 
 EVALUATED = "evaluation/mean_return"
 _EVALUATION_ENDS = ("evaluation/low", "evaluation/high")

@@ -333,7 +333,7 @@ class Experiment:
         self.folder, is_new = begin_run(self.folder, self.config.to_data(), resume, note)
         try:
             yield self.folder
-        except Exception:
+        except Exception:  # goes on to the caller; only the empty folder is not left behind
             if is_new and remove_unused(self.folder):
                 self.folder = None
             raise

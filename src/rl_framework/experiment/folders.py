@@ -101,7 +101,7 @@ def remove_unused(folder: Path) -> bool:
     if left not in ([], [folder / CONFIG]):
         return False
     shutil.rmtree(folder, ignore_errors=True)
-    return True
+    return not folder.exists()
 
 
 class _Dumper(yaml.SafeDumper):

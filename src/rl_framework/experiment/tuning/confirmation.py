@@ -86,7 +86,8 @@ def is_open(setting: Setting, candidates: Sequence[Candidate]) -> bool:
 def train_for_confirmation(setting: Setting, candidates: Sequence[Candidate]) -> None:
     """Does what is left of the trainings and no other process is doing.
 
-    What fails is only logged here: `confirm` meets it again.
+    A run that fails is logged and left as it is, so that the others are done: it has no result then, and `confirm`, in
+    the process of the search, goes on with it and tells why it fails there too.
     """
     for candidate in candidates:
         config = _config(setting, candidate)
@@ -98,7 +99,7 @@ def train_for_confirmation(setting: Setting, candidates: Sequence[Candidate]) ->
             try:
                 experiment = Experiment(with_seed(config, seed), folder=folder, **setting.injected)
                 experiment.run(resume=(folder / CONFIG).is_file())
-            except Exception:
+            except Exception:  # whatever a user's environment raises; the run stays open, and `confirm` takes it up
                 logger.exception("confirming trial %d with seed %d failed", candidate.number, seed)
             finally:
                 lock.release()

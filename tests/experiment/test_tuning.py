@@ -14,6 +14,13 @@ import pytest
 import rl_framework
 from rl_framework.errors import ArgumentError, TuningError
 from rl_framework.experiment import Experiment, Run, Tuning, load_config, tune
+from rl_framework.experiment.tuning.confirmation import (
+    Candidate,
+    confirm,
+    fresh_seeds,
+    is_open,
+    train_for_confirmation,
+)
 from rl_framework.experiment.tuning.result import Confirmation, TrialRecord, TuningResult
 from rl_framework.training import Callback, Evaluated, Training, TrainingStarted
 
@@ -213,6 +220,30 @@ def test_a_confirmation_that_fails_is_told_and_the_search_is_not_lost(caplog: py
     assert confirmation.value is None
     assert "could not be confirmed" in caplog.text
     assert "the simulator is gone" in result.words()
+
+
+class _BreaksOnce(Callback):
+    def __init__(self) -> None:
+        self.is_whole = False
+
+    def on_training_start(self, event: TrainingStarted, training: Training) -> None:
+        if not self.is_whole:
+            self.is_whole = True
+            raise RuntimeError("the simulator is gone")
+
+
+def test_a_worker_leaves_a_run_that_fails_and_the_search_goes_on_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    setting = Tuning.from_config(small(), callbacks=[_BreaksOnce()])._setting()
+    candidate = Candidate(0, {RATE: 1e-3, STEPS: 16})
+    train_for_confirmation(setting, [candidate])
+    assert "the simulator is gone" in caplog.text
+    failed, trained = (setting.folder / "confirm-0000" / f"seed-{seed}" for seed in fresh_seeds(setting))
+    assert Run(failed).status != "finished"
+    assert Run(trained).status == "finished"
+    assert is_open(setting, [candidate])
+    confirmation = confirm(setting, candidate)
+    assert (confirmation.reason, sorted(confirmation.scores)) == (None, sorted(fresh_seeds(setting)))
+    assert not is_open(setting, [candidate])
 
 
 def test_if_every_trial_fails_so_does_the_search() -> None:
